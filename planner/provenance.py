@@ -1,0 +1,37 @@
+"""Where a number comes from. Every answer carries these rows, the weakest link first."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Kind = Literal["measured", "calibrated", "kernel table", "datasheet", "fitted", "inherited", "assumed"]
+
+# Strongest first; `weakest_first` sorts by this order, reversed.
+KINDS: tuple[Kind, ...] = ("measured", "calibrated", "kernel table", "datasheet", "fitted", "inherited", "assumed")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """One quantity's origin.
+
+    `what` names the quantity, `value` shows it with its unit, `source` says where it was read, and `errs`
+    in which direction the answer is likely to be wrong because of it ("optimistic", "pessimistic", "unknown", "").
+    """
+
+    what: str
+    kind: Kind
+    source: str
+    value: str = ""
+    date: str = ""
+    vllm_version: str = ""
+    errs: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """A plain dict with the field names as keys, for JSON."""
+        return asdict(self)
+
+
+def weakest_first(rows: list[Provenance]) -> list[Provenance]:
+    """The rows without repeats, the least certain kinds first."""
+    return sorted(dict.fromkeys(rows), key=lambda row: (-KINDS.index(row.kind), row.what))
