@@ -1,0 +1,147 @@
+"""Errors in a person's words, and the keys that are reserved."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from planner.errors import ScenarioError, UnsupportedError, nearest_names
+from planner.scenario.types import LIST_MISPLACED
+
+NOT_SUPPORTED = "not supported yet"
+
+# Reserved: part of the scenario language, read by nothing so far. `[]` stands for every item of a list.
+RESERVED = (
+    "query.classes",
+    "query.stages[].think_s",
+    "query.response_cache.popularity",
+    "query.response_cache.capacity_queries",
+    "query.response_cache.ttl_s",
+    "engine.speculative",
+    "fleet.autoscaler",
+    "fleet.failures",
+    "fleet.pools",
+    "prices.commitments",
+    "prices.energy",
+    "revenue.subscription",
+    "revenue.api",
+    "revenue.per_word",
+    "revenue.abandonment",
+    "calibration",
+    "uncertainty",
+    "monitor",
+)
+RESERVED_ROUTING = ("prefix_aware", "power_of_two", "session_affinity")
+
+
+def refuse_reserved(data: Mapping[str, Any]) -> None:
+    """Raise UnsupportedError for the first reserved key or value in the raw mapping of a scenario."""
+    for pattern in RESERVED:
+        for key, value in _find(data, pattern.split("."), ""):
+            raise UnsupportedError(key, value, NOT_SUPPORTED)
+    for key, value in _find(data, ["query", "stages[]", "turns"], ""):
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 1:
+            raise UnsupportedError(key, value, f"more than one turn is {NOT_SUPPORTED}")
+    for key, value in _find(data, ["prices", "currency"], ""):
+        if isinstance(value, str) and value != "USD":
+            raise UnsupportedError(key, value, f"a currency other than USD is {NOT_SUPPORTED}")
+    for key, value in _find(data, ["fleet", "routing"], ""):
+        for name in value if isinstance(value, list | tuple) else [value]:
+            if name in RESERVED_ROUTING:
+                raise UnsupportedError(key, name, NOT_SUPPORTED, "random, round_robin, least_loaded")
+
+
+def _find(data: Any, parts: list[str], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every (dotted key, value) that a pattern meets and that is not null."""
+    name, rest = parts[0].removesuffix("[]"), parts[1:]
+    if not isinstance(data, Mapping) or data.get(name) is None:
+        return
+    value, key = data[name], f"{prefix}{name}"
+    if parts[0].endswith("[]"):
+        if isinstance(value, list | tuple):
+            for index, item in enumerate(value):
+                yield from _find(item, rest, f"{key}[{index}].")
+    elif rest:
+        yield from _find(value, rest, f"{key}.")
+    else:
+        yield key, value
+
+
+def scenario_error(error: ValidationError, data: Mapping[str, Any], known: Sequence[str]) -> ScenarioError:
+    """The first of pydantic's findings as one line.
+
+    `known` are all dotted keys, so that a key in the wrong place is told its place.
+    """
+    problems = error.errors(include_url=False)
+    first = problems[0]
+    context = first.get("ctx", {})
+    key, value = _locate(first["loc"], data, context.get("at", ()))
+    rule, nearest = _phrase(first["type"], context, value)
+    if rule.startswith("unknown key"):
+        name = key.rsplit(".", 1)[-1]
+        nearest = nearest or next((place for place in known if place.endswith(f".{name}")), None)
+    if len(problems) > 1:
+        rule += f" (and {len(problems) - 1} more to correct)"
+    return ScenarioError(key or "scenario", value, rule, nearest)
+
+
+def _locate(location: tuple[int | str, ...], data: Any, at: tuple[str | int, ...]) -> tuple[str, Any]:
+    """A finding's dotted key and the value that stands there; union members are not part of a key."""
+    steps: list[int | str] = [step for step in location if not (isinstance(step, str) and step.startswith("<"))]
+    steps += at
+    key, value = "", data
+    for step in steps:
+        if isinstance(step, int):
+            if not isinstance(value, list | tuple):
+                continue  # a choice of one was given without its list
+            key += f"[{step}]"
+            value = value[step] if step < len(value) else None
+        else:
+            key += f".{step}" if key else step
+            value = value.get(step) if isinstance(value, Mapping) else None
+    return key, value
+
+
+_NEEDS = {
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be text",
+    "string_too_short": "must not be empty",
+    "finite_number": "must be finite",
+    "tuple_type": "must be a list",
+    "model_type": "must be a mapping of keys",
+    "model_attributes_type": "must be a mapping of keys",
+    "missing": "is required",
+}
+
+
+def _phrase(kind: str, context: Mapping[str, Any], value: Any) -> tuple[str, str | None]:
+    """Rule and nearest choice for one of pydantic's error types."""
+    if kind == "rule":
+        return context["rule"], context["nearest"]
+    if kind == "literal_error":
+        choices = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
+        if isinstance(value, list):
+            return LIST_MISPLACED, None
+        return f"must be one of {', '.join(choices)}", nearest_names(str(value), choices, count=1)
+    if isinstance(value, list | tuple) and kind in {"int_type", "float_type", "bool_type", "string_type", "model_type"}:
+        return LIST_MISPLACED, None
+    if kind == "string_pattern_mismatch":
+        return 'must be text such as "0.24" or "0.24.1"', None
+    if kind == "string_type" and isinstance(value, float):
+        return 'must be text: put it in quotes, as in "0.24"', None
+    if kind in {"too_short", "too_long"}:
+        bounds = {"too_short": ("min_length", "at least"), "too_long": ("max_length", "at most")}
+        bound, words = bounds[kind]
+        return f"must have {words} {context[bound]} items, not {context['actual_length']}", None
+    for name, sign in {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}.items():
+        if name in context:
+            return f"must be {sign} {context[name]:g}" if context[
+                name
+            ] < 1e6 else f"must be {sign} {context[name]}", None
+    return _NEEDS.get(kind, "is not valid"), None

@@ -1,0 +1,285 @@
+"""Every key of the scenario file below its top level, with default and range. Attribute names are the YAML keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from planner.scenario.distributions import Distribution, Joint
+from planner.scenario.types import (
+    MOST,
+    Choice,
+    Count,
+    CountOrNone,
+    Fraction,
+    NotNegative,
+    Positive,
+    Section,
+    Text,
+    as_tuple,
+    broken,
+    member,
+    one_key,
+    tag,
+    whole,
+)
+from planner.units import HOURS_PER_DAY
+
+Quantization = Literal["auto", "bf16", "fp8", "fp8_block", "int8", "awq", "gptq", "nvfp4", "mxfp4"]
+
+
+class Engine(Section):
+    """vLLM's own arguments. None = as vLLM's own default on that hardware; a list = choose."""
+
+    quantization: Choice[Quantization] = ("auto",)
+    """Number format of the weights; auto = the checkpoint's own."""
+    kv_cache_dtype: Choice[Literal["auto", "fp8"]] = ("auto",)
+    tensor_parallel_size: Choice[Count] = (1,)
+    pipeline_parallel_size: Choice[Count] = (1,)
+    data_parallel_size: Choice[Count] = (1,)
+    enable_expert_parallel: Choice[bool] = (False,)
+    max_model_len: Choice[Annotated[int, Field(ge=2, le=MOST), BeforeValidator(whole)]] | None = None
+    """Most tokens of one request, prompt and output together."""
+    max_num_seqs: Choice[Count] | None = None
+    max_num_batched_tokens: Choice[Count] | None = None
+    gpu_memory_utilization: Choice[Fraction] | None = None
+    block_size: Choice[Count] | None = None
+    """Tokens in one KV-cache block."""
+    enable_prefix_caching: Choice[bool] | None = None
+    enable_chunked_prefill: Choice[bool] | None = None
+    async_scheduling: Choice[bool] | None = None
+    enforce_eager: Choice[bool] | None = None
+    vllm_version: Choice[Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")]] | None = None
+    """Quoted: "major.minor" or "major.minor.patch"; None = the newest known."""
+    num_gpu_blocks_override: Choice[Count] | None = None
+    """KV-cache tokens that vLLM logged ÷ block_size, per data-parallel rank."""
+
+
+class Gamma(Section):
+    """Gamma-distributed gaps of shape `burstiness`: 1 = Poisson, below 1 burstier, CV = 1/√burstiness."""
+
+    burstiness: Annotated[float, Field(ge=0.001, le=1e6)]
+
+
+class GammaArrivals(Section):
+    """Arrivals with gamma-distributed gaps."""
+
+    gamma: Gamma
+
+
+class Trace(Section):
+    """Recorded arrivals, token counts and, where it has them, prefix blocks. `speedup` 2 halves every gap."""
+
+    file: Text | None = None
+    """Path, relative to the scenario file; may be left for `--set traffic.arrivals.trace.file=PATH`."""
+    format: Literal["azure", "burstgpt", "mooncake"]
+    speedup: Positive = 1.0
+
+
+class TraceArrivals(Section):
+    """Arrivals replayed from a file, once and whole."""
+
+    trace: Trace
+
+
+class ClosedClients(Section):
+    """Clients that each wait for an answer, think, and ask again."""
+
+    concurrency: Count
+    requests: Count | None = None
+    """Queries of all clients together; a free client sends the next one."""
+    requests_per_client: Count | None = None
+    """Queries of each client; without either key 10, and at least 64 in all."""
+    think_s: NotNegative = 0.0
+
+    @model_validator(mode="after")
+    def _one_length(self) -> ClosedClients:
+        if self.requests is not None and self.requests_per_client is not None:
+            raise broken("give requests or requests_per_client, not both", "requests")
+        return self
+
+
+class ClosedArrivals(Section):
+    """A closed loop of clients, all starting at time 0."""
+
+    closed: ClosedClients
+
+
+class OfflineBatch(Section):
+    """A batch of queries."""
+
+    requests: Count
+
+
+class OfflineArrivals(Section):
+    """Everything arrives at time 0."""
+
+    offline: OfflineBatch
+
+
+Arrivals = Annotated[
+    Annotated[Literal["constant", "poisson"], Tag(tag("name"))]
+    | Annotated[GammaArrivals, Tag(tag("gamma"))]
+    | Annotated[TraceArrivals, Tag(tag("trace"))]
+    | Annotated[ClosedArrivals, Tag(tag("closed"))]
+    | Annotated[OfflineArrivals, Tag(tag("offline"))],
+    Discriminator(member("name")),
+    one_key(("gamma", "trace", "closed", "offline"), str, "constant, poisson"),
+]
+
+
+class Traffic(Section):
+    """What the users ask, and when."""
+
+    peak_qps: Positive | None = None
+    """User queries per second in the busiest hour, those that the response cache answers included."""
+    arrivals: Arrivals = "poisson"
+    max_in_flight: Count | None = None
+    """Most queries outstanding at the client; one above it waits."""
+    timeout_s: Positive | None = None
+    day: Annotated[
+        tuple[Fraction, ...],
+        BeforeValidator(as_tuple),
+        Field(min_length=HOURS_PER_DAY, max_length=HOURS_PER_DAY),
+    ] = (1.0,) * HOURS_PER_DAY
+    """Hourly load as shares of the peak, the largest 1."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Traffic:
+        if self.peak_qps is not None and not isinstance(self.arrivals, str | GammaArrivals):
+            kind = next(iter(type(self.arrivals).model_fields))
+            raise broken(f"may not stand beside arrivals: {kind}, which sets its own rate", "peak_qps")
+        if max(self.day) != 1:
+            raise broken("the largest of the 24 shares must be 1", "day")
+        return self
+
+
+class SharedPrefix(Section):
+    """A beginning that prompts have in common; part of `prompt_tokens`, not added to it."""
+
+    tokens: Count
+    groups: Annotated[int, Field(ge=1, le=10_000_000), BeforeValidator(whole)] = 1
+    """How many different prefixes there are."""
+    zipf: NotNegative = 0.0
+    """Popularity of the k-th prefix falls as k^-zipf; 0 = all equal."""
+
+
+class Stage(Section):
+    """One round of model calls; it starts when the stage before has finished."""
+
+    name: Text
+    calls: Count = 1
+    """Prompts sent at once (fan-out K)."""
+    samples: Count = 1
+    """Answers drawn for each prompt (best of n); they share the prompt through the prefix cache."""
+    prompt_tokens: Distribution | None = None
+    output_tokens: Distribution | None = None
+    shared_prefix: SharedPrefix | None = None
+    turns: Count = 1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Stage:
+        prompt, output, prefix = self.prompt_tokens, self.output_tokens, self.shared_prefix
+        if isinstance(output, Joint) and prompt != output:
+            raise broken("joint stands in prompt_tokens, with output_tokens left out", "output_tokens")
+        if isinstance(prompt, Joint) and output not in (None, prompt):
+            raise broken("must be left out: the joint of prompt_tokens draws it", "output_tokens")
+        if isinstance(prompt, int) and prefix is not None and prompt <= prefix.tokens:
+            raise broken(f"must be longer than its shared_prefix.tokens (={prefix.tokens})", "prompt_tokens")
+        return self
+
+
+class ResponseCache(Section):
+    """Answers kept and given again: a query answered here reaches no GPU."""
+
+    hit_rate: Annotated[float, Field(ge=0, lt=1)]
+    """Share of the users' queries that it answers."""
+
+
+class Query(Section):
+    """What one user query asks of the model."""
+
+    stages: Annotated[tuple[Stage, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=64)] = ()
+    response_cache: ResponseCache | None = None
+
+    @model_validator(mode="after")
+    def _distinct_names(self) -> Query:
+        names = [stage.name for stage in self.stages]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise broken("two stages have the same name", "stages", index, "name")
+        return self
+
+
+class Fleet(Section):
+    """How the replicas are run."""
+
+    replicas: Count | None = None
+    routing: Choice[Literal["random", "round_robin", "least_loaded"]] = ("least_loaded",)
+    spare_replicas: CountOrNone = 0
+    """Replicas that may be lost at the peak while the SLO still holds."""
+    max_gpus: Count | None = None
+    min_replicas: Count = 1
+    gpus_per_node: Count = 8
+    startup_s: NotNegative = 300.0
+    """From starting a replica to its first answer."""
+
+
+class RateCard(Section):
+    """A column of the catalogue's dated price list."""
+
+    rate_card: Text
+
+
+GpuHour = Annotated[
+    Annotated[Positive, Tag(tag("number"))] | Annotated[RateCard, Tag(tag("rate_card"))],
+    Discriminator(member("number")),
+    one_key(("rate_card",), (int, float), "a price in USD"),
+]
+
+
+class Prices(Section):
+    """What is paid."""
+
+    gpu_hour_usd: GpuHour | None = None
+    compute_share: Fraction = 1.0
+    """Compute's part of the inference spend; the rest is added on top."""
+    retrieval_usd_per_query: NotNegative = 0.0
+    currency: Text = "USD"
+
+
+class Ads(Section):
+    """Ad revenue of one query: flat, or eCPM ÷ 1000 × ads × fill × the publisher's share."""
+
+    usd_per_query: Positive | None = None
+    ecpm_usd: Positive | None = None
+    ads_per_query: Positive | None = None
+    fill: Fraction = 1.0
+    """Share of the ad places that are sold."""
+    publisher_share: Fraction = 1.0
+    """Share of the advertisers' money that the publisher keeps."""
+
+    @model_validator(mode="after")
+    def _one_basis(self) -> Ads:
+        detail = sorted(self.model_fields_set & {"ecpm_usd", "ads_per_query", "fill", "publisher_share"})
+        if self.usd_per_query is not None:
+            if self.fill != 1 or self.publisher_share != 1:
+                raise broken("is already net of fill and publisher_share; leave them out", "usd_per_query")
+            if self.ecpm_usd is not None or self.ads_per_query is not None:
+                raise broken(f"give usd_per_query alone, or {', '.join(detail)} without it", "usd_per_query")
+            return self
+        if self.ecpm_usd is None:
+            raise broken(
+                "is required: usd_per_query, or ecpm_usd with ads_per_query",
+                "ecpm_usd" if detail else "usd_per_query",
+            )
+        if self.ads_per_query is None:
+            raise broken("is required beside ecpm_usd", "ads_per_query")
+        return self
+
+
+class Revenue(Section):
+    """What is earned. Absent = margin is left out, and said so."""
+
+    ads: Ads

@@ -1,0 +1,150 @@
+"""What arrives, as arrays: the simulator's input, and the load test's, to the last token."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of every query: `calls` prompts sent at once, each answered `samples` times."""
+
+    name: str
+    calls: int = 1
+    samples: int = 1
+
+    @property
+    def requests(self) -> int:
+        """Model calls of this stage in one query."""
+        return self.calls * self.samples
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """Which prompts begin alike.
+
+    A segment is a run of tokens with an identity; it always follows the same predecessors, so equal ids mean equal
+    content from the first token on. Request i begins with the segments
+    `chain_segment[chain_start[i] : chain_start[i + 1]]`; whatever follows them is its own and equal to nobody's.
+    A chain may be longer than the prompt: it then also names the tokens that the request will generate.
+    `chain_start` has shape [requests + 1], `chain_segment` [links] and `segment_tokens` [segments].
+    """
+
+    chain_start: I64
+    chain_segment: I32
+    segment_tokens: I32
+
+    @staticmethod
+    def none(requests: int) -> Prefixes:
+        """No prompt shares anything with another."""
+        return Prefixes(np.zeros(requests + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))
+
+
+@dataclass(frozen=True)
+class Load:
+    """All requests of one run.
+
+    Q queries of `width` model calls each: request i belongs to query i // width, and i % width counts through the
+    stages, their calls and the samples of a call, in that order. Queries answered by the response cache are not here.
+
+    Open loop (`clients` = 0): query q is due at `arrival_s[q]` (ascending). Closed loop: `clients` start at time 0 and
+    each sends its next query when the last has finished and `think_s[q]` has passed; with `per_client` client c sends
+    queries c, c + clients, c + 2·clients …, without it the next query that nobody has sent yet.
+    At most `max_in_flight` (0 = no limit) queries are outstanding: one above it waits at the client.
+    A request unfinished `timeout_s` after it was sent is aborted. The first `warmup` queries
+    are simulated, not counted.
+    """
+
+    arrival_s: F64  # [Q]
+    prompt_tokens: I32  # [Q · width]
+    output_tokens: I32  # [Q · width]
+    stages: tuple[Stage, ...] = (Stage("answer"),)
+    prefixes: Prefixes | None = None
+    clients: int = 0
+    per_client: bool = False
+    think_s: F64 | None = None  # [Q]
+    max_in_flight: int = 0
+    timeout_s: float = np.inf
+    warmup: int = 0
+    clipped_share: float = 0.0  # of requests whose prompt or output was cut to fit max_model_len
+    cached_share: float = 0.0  # of the users' queries that the response cache answered
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def width(self) -> int:
+        """Model calls of one query."""
+        return sum(stage.requests for stage in self.stages)
+
+    @property
+    def queries(self) -> int:
+        """Queries that reach the model, the warm-up included."""
+        return len(self.arrival_s)
+
+    @property
+    def requests(self) -> int:
+        """Model calls, the warm-up's included."""
+        return len(self.prompt_tokens)
+
+
+@dataclass(frozen=True)
+class SharedBlocks:
+    """Prefix chains cut into KV blocks, as the scheduler sees them.
+
+    Block b of request i (b < `count[i]`) holds content `ids[start[i] + b]`; later blocks are the request's own.
+    Only content that at least two requests name appears; a prefix of a shared chain is shared, so the shared
+    blocks of a request are always its first. `start` has shape [requests], `count` [requests].
+    """
+
+    start: I64
+    count: I32
+    ids: I32
+    contents: int  # how many different ids there are
+
+
+def shared_blocks(prefixes: Prefixes | None, requests: int, block_size: int) -> SharedBlocks:
+    """Cut chains into blocks of `block_size` tokens; identical chains are stored once.
+
+    A block is named by the segment that holds its last token and by its place in it, because everything before
+    follows from that; a block that reaches beyond the chain is private.
+    """
+    if prefixes is None or len(prefixes.chain_segment) == 0:
+        return SharedBlocks(np.zeros(requests, np.int64), np.zeros(requests, np.int32), np.zeros(0, np.int32), 0)
+    uses = np.bincount(prefixes.chain_segment, minlength=len(prefixes.segment_tokens))
+    lengths = np.diff(prefixes.chain_start)
+    owner = np.repeat(np.arange(requests), lengths)
+    segment = prefixes.chain_segment.astype(np.int64)
+    # --- where each link ends, in tokens from the request's start ---
+    ends = np.cumsum(prefixes.segment_tokens[segment], dtype=np.int64)
+    before = np.concatenate(([0], ends))[prefixes.chain_start[:-1]]
+    ends = ends - before[owner]
+    starts = ends - prefixes.segment_tokens[segment]
+    blocks = ends // block_size - starts // block_size
+    blocks = np.where(uses[segment] > 1, blocks, 0)
+    # --- a number for each (segment, block within it) ---
+    per_segment = np.zeros(len(prefixes.segment_tokens), np.int64)
+    np.maximum.at(per_segment, segment, blocks)
+    first = np.concatenate(([0], np.cumsum(per_segment)))
+    # --- one stored row for each different chain: requests with the same last shared link share it ---
+    count = np.bincount(owner, weights=blocks, minlength=requests).astype(np.int32)
+    last = np.full(requests, -1, np.int64)
+    useful = blocks > 0
+    last[owner[useful]] = segment[useful]  # later links overwrite earlier ones
+    _, representative, which = np.unique(last, return_index=True, return_inverse=True)
+    row_start = np.zeros(len(representative), np.int64)
+    pieces: list[NDArray[np.int64]] = []
+    total = 0
+    for row, request in enumerate(representative):
+        row_start[row] = total
+        for link in range(prefixes.chain_start[request], prefixes.chain_start[request + 1]):
+            base = first[segment[link]]
+            pieces.append(np.arange(base, base + blocks[link]))
+            total += int(blocks[link])
+    ids = np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
+    return SharedBlocks(row_start[which], count, ids.astype(np.int32), int(first[-1]))

@@ -1,0 +1,12 @@
+"""Scenario + seed → arrays: what arrives, when, how long, and what it shares.
+
+Where to look: `build` joins the rest into a `Load` · `arrivals` when queries come · `lengths` token counts and what
+fits the context · `prefixes` which prompts begin alike · `traces` recorded loads · `tables` files with rows.
+"""
+
+from planner.workload.arrivals import open_arrivals, unit_gaps
+from planner.workload.build import build_load
+from planner.workload.lengths import draw_tokens
+from planner.workload.traces import Recording, read_recording
+
+__all__ = ["Recording", "build_load", "draw_tokens", "open_arrivals", "read_recording", "unit_gaps"]

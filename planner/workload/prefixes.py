@@ -1,0 +1,70 @@
+"""Which prompts begin alike: shared prefixes in groups of unequal popularity, and samples of one prompt."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from planner.scenario import SharedPrefix
+from planner.simulation.load import I64, Prefixes
+
+
+def draw_groups(prefix: SharedPrefix, count: int, rng: np.random.Generator) -> I64:
+    """For each of `count` prompts its prefix group, 0 to groups − 1; group k is drawn with weight (k + 1)^−zipf."""
+    if prefix.groups == 1:
+        return np.zeros(count, np.int64)
+    weights = np.arange(1, prefix.groups + 1, dtype=np.float64) ** -prefix.zipf
+    edges = np.cumsum(weights)
+    groups = np.searchsorted(edges, rng.random(count) * edges[-1], side="right")
+    held: I64 = np.minimum(groups, prefix.groups - 1).astype(np.int64)
+    return held
+
+
+class StagePrompts(NamedTuple):
+    """What one stage's prompts share; arrays have shape [queries · calls]."""
+
+    prompts: I64
+    samples: int
+    prefix_tokens: int  # 0 = no shared prefix
+    groups: int
+    group: I64
+
+
+def prefix_chains(stages: list[StagePrompts], queries: int) -> Prefixes | None:
+    """The chains of all requests, or None where no prompt shares anything.
+
+    A request's chain is its prefix group's segment, then, where a call has several samples, a segment for the rest of
+    that call's prompt. Segments of different stages are different.
+    """
+    per_request: list[list[I64]] = []  # for each place in a query, the segment columns of its chain, each [queries]
+    segment_tokens: list[I64] = []
+    first = 0
+    for stage in stages:
+        calls = len(stage.prompts) // queries
+        links: list[I64] = []  # [queries · calls] each
+        if stage.prefix_tokens:
+            links.append(first + stage.group)
+            segment_tokens.append(np.full(stage.groups, stage.prefix_tokens, np.int64))
+            first += stage.groups
+        if stage.samples > 1:
+            links.append(first + np.arange(len(stage.prompts)))
+            segment_tokens.append(stage.prompts - stage.prefix_tokens)
+            first += len(stage.prompts)
+        for call in range(calls):
+            columns = [link.reshape(queries, calls)[:, call] for link in links]
+            per_request += [columns] * stage.samples
+    if not segment_tokens:
+        return None
+    columns = [column for request in per_request for column in request]
+    chains = np.stack(columns, axis=1).astype(np.int32).ravel()
+    lengths = np.tile([len(request) for request in per_request], queries)
+    starts = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    return Prefixes(starts, chains, np.concatenate(segment_tokens).astype(np.int32))
+
+
+def select_chains(prefixes: Prefixes, keep: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Prefixes:
+    """The chains of the requests where `keep` is true; segments keep their numbers."""
+    lengths = np.diff(prefixes.chain_start)
+    starts = np.concatenate(([0], np.cumsum(lengths[keep])))
+    return Prefixes(starts, prefixes.chain_segment[np.repeat(keep, lengths)], prefixes.segment_tokens)
