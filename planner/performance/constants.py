@@ -1,0 +1,124 @@
+"""Constants of the step cost: read from the CSV files beside this module, each with its origin.
+
+`kernels.csv` holds efficiencies fitted to kernel tables, by kernel, GPU and variant (weight format, KV format, or
+GPUs in the group); `overheads.csv` what an engine step pays around its kernels; `relatives.csv` names the GPU whose
+kernel constants stand in for one that nobody measured. A GPU in none of them is refused, never guessed.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from typing import cast
+
+from planner.errors import UnsupportedError, nearest_names
+from planner.provenance import Kind, Provenance
+
+_SCALE = {"1": 1.0, "us": 1e-6, "ms": 1e-3, "bytes": 1.0}  # to seconds, shares and bytes
+
+
+@dataclass(frozen=True)
+class Constants:
+    """The constants of one kernel on one GPU, in seconds and shares, and where they come from."""
+
+    values: dict[str, float]
+    provenance: Provenance
+
+    def __getitem__(self, quantity: str) -> float:
+        return self.values[quantity]
+
+
+def kernel_constants(kernel: str, gpu: str, variant: str) -> Constants | None:
+    """Constants of `kernel` for `variant` on the GPU, or on its named relative; None where neither has that variant.
+
+    Raises UnsupportedError for a GPU without constants of its own and without a relative.
+    """
+    table = _kernels()
+    if (kernel, gpu, variant) in table:
+        return table[kernel, gpu, variant]
+    if gpu in _measured_gpus():
+        return None
+    relatives = _relatives()
+    row = relatives.get((gpu, kernel)) or relatives.get((gpu, "*"))
+    if row is None:
+        known = sorted(_measured_gpus() | {name for name, _ in relatives})
+        rule = "no kernel constants and no relative to inherit them from"
+        raise UnsupportedError("hardware", gpu, rule, nearest_names(gpu, known))
+    found = table.get((kernel, row["relative"], variant))
+    if found is None:
+        return None
+    source = f"{row['relative']} ({row['reason']}); {found.provenance.source}"
+    kind = cast(Kind, row["kind"])
+    return Constants(found.values, replace(found.provenance, kind=kind, source=source, errs=row["errs"]))
+
+
+def group_sizes(gpu: str) -> list[int]:
+    """Group sizes that all-reduce constants exist for, on the GPU or its relative."""
+    row = _relatives().get((gpu, "allreduce")) or _relatives().get((gpu, "*"))
+    name = row["relative"] if row and gpu not in _measured_gpus() else gpu
+    return sorted(int(variant) for kernel, owner, variant in _kernels() if (kernel, owner) == ("allreduce", name))
+
+
+def overhead(quantity: str, gpu: str) -> tuple[float, Provenance]:
+    """One overhead in seconds, bytes or as a share; a value fitted on other GPUs is marked as inherited."""
+    row = _overheads()[quantity]
+    value = float(row["value"]) * _SCALE[row["unit"]]
+    kind = cast(Kind, row["kind"])
+    source = f"{row['source']} {row['fitted_to']}".strip()
+    if row["fitted_gpus"] and gpu not in row["fitted_gpus"].split():
+        kind, source = "inherited", f"fitted on {row['fitted_gpus'].replace(' ', ', ')}: {source}"
+    if row["fit_error"]:
+        source = f"{source} ({row['fit_error']})"
+    unit = "" if row["unit"] == "1" else f" {row['unit']}"
+    what = f"overhead: {quantity.replace('_', ' ')}"
+    shown = f"{row['value']}{unit}"
+    return value, Provenance(what, kind, source, shown, row["date"], row["vllm_version"], row["errs"])
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    text = resources.files("planner.performance").joinpath("data", name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+@cache
+def _kernels() -> dict[tuple[str, str, str], Constants]:
+    grouped: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    for row in _rows("kernels.csv"):
+        grouped.setdefault((row["kernel"], row["gpu"], row["variant"]), []).append(row)
+    return {key: _group(*key, rows) for key, rows in grouped.items()}
+
+
+def _group(kernel: str, gpu: str, variant: str, rows: list[dict[str, str]]) -> Constants:
+    first = rows[0]
+    values = {row["quantity"]: float(row["value"]) * _SCALE[row["unit"]] for row in rows}
+    shown = ", ".join(
+        f"{row['quantity']} {row['value']}{'' if row['unit'] == '1' else ' ' + row['unit']}" for row in rows
+    )
+    label = f"{variant} GPUs" if kernel == "allreduce" else variant
+    row = Provenance(
+        what=f"kernel: {kernel.replace('_', ' ')} ({label})",
+        kind=cast(Kind, first["kind"]),
+        source=f"{first['source']}, {first['fitted_to']}; fit error {first['fit_error']}",
+        value=shown,
+        date=first["date"],
+        vllm_version=first["vllm_version"],
+        errs=first["errs"],
+    )
+    return Constants(values, row)
+
+
+@cache
+def _measured_gpus() -> frozenset[str]:
+    return frozenset(gpu for _, gpu, _ in _kernels())
+
+
+@cache
+def _relatives() -> dict[tuple[str, str], dict[str, str]]:
+    return {(row["gpu"], row["kernel"]): row for row in _rows("relatives.csv")}
+
+
+@cache
+def _overheads() -> dict[str, dict[str, str]]:
+    return {row["quantity"]: row for row in _rows("overheads.csv")}

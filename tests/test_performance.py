@@ -1,0 +1,256 @@
+"""The step cost against limits that hold whatever the constants: rooflines, growth, coverage, shapes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from specimens import (
+    A100,
+    B200,
+    DEEPSEEK_V3,
+    GPT_OSS_20B,
+    H100,
+    H200,
+    L40S,
+    LLAMA_8B,
+    LLAMA_70B,
+    QWEN3_30B_A3B,
+    V100,
+    engine,
+)
+
+from planner.errors import UnsupportedError
+from planner.memory import gpu_weight_bytes
+from planner.performance import step_cost
+from planner.performance.attention import attention_cost
+from planner.performance.constants import _kernels, _relatives, kernel_constants, overhead
+from planner.performance.paths import KernelPath, dense_path, expert_path
+from planner.performance.terms import allreduce_s, experts_touched, gemm_s, gemm_time_factor, routed_experts_s
+
+CANDIDATES = [
+    pytest.param(LLAMA_8B, H100, {}, id="dense bf16"),
+    pytest.param(LLAMA_70B, H100, {"quantization": "fp8", "tensor_parallel_size": 4}, id="fp8 over four GPUs"),
+    pytest.param(LLAMA_70B, A100, {"quantization": "awq", "tensor_parallel_size": 2}, id="4-bit on Ampere"),
+    pytest.param(LLAMA_8B, A100, {"quantization": "fp8", "kv_cache_dtype": "fp8"}, id="fp8 without fp8 math"),
+    pytest.param(LLAMA_70B, B200, {"quantization": "nvfp4"}, id="nvfp4"),
+    pytest.param(LLAMA_8B, L40S, {"tensor_parallel_size": 4}, id="PCIe"),
+    pytest.param(LLAMA_8B, V100, {}, id="inherited constants"),
+    pytest.param(QWEN3_30B_A3B, H100, {"quantization": "fp8"}, id="mixture in fp8"),
+    pytest.param(QWEN3_30B_A3B, H100, {"data_parallel_size": 4, "enable_expert_parallel": True}, id="expert parallel"),
+    pytest.param(DEEPSEEK_V3, H200, {"quantization": "fp8_block", "tensor_parallel_size": 8}, id="latent"),
+    pytest.param(GPT_OSS_20B, H100, {"quantization": "mxfp4"}, id="windowed mxfp4"),
+    pytest.param(GPT_OSS_20B, A100, {"quantization": "mxfp4"}, id="mxfp4 on Ampere"),
+    pytest.param(LLAMA_70B, H100, {"tensor_parallel_size": 2, "pipeline_parallel_size": 3}, id="pipeline"),
+    pytest.param(LLAMA_8B, H100, {"enforce_eager": True, "async_scheduling": False}, id="eager and synchronous"),
+]
+
+
+@pytest.mark.parametrize(("model", "gpu", "changes"), CANDIDATES)
+def test_a_bigger_step_is_never_cheaper(model, gpu, changes):
+    settings = engine(**changes)
+    cost, _ = step_cost(model, gpu, settings)
+    assert (settings.max_num_batched_tokens + 1,) == cost.tokens_s.shape
+    assert (settings.max_num_seqs + 1,) == cost.requests_s.shape
+    assert cost.tokens_s[0] == cost.requests_s[0] == 0.0
+    assert np.all(np.isfinite(cost.tokens_s))
+    assert np.all(np.diff(cost.tokens_s) >= 0)
+    assert np.all(np.diff(cost.requests_s) >= 0)
+    assert cost.tokens_s[-1] > 2 * cost.tokens_s[1]
+    assert min(cost.decode_token_s, cost.prefill_token2_s, cost.decode_attention_s, cost.prefill_step_s) > 0
+
+
+@pytest.mark.parametrize(("model", "gpu", "changes"), CANDIDATES)
+def test_every_constant_says_where_it_comes_from(model, gpu, changes):
+    _, rows = step_cost(model, gpu, engine(**changes))
+    assert len(set(rows)) == len(rows) > 5
+    assert all(row.what and row.source and row.kind for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "changes", "factor", "because"),
+    [
+        (LLAMA_70B, H200, {"quantization": "fp8"}, 1.5, "73 GB at 4.8 TB/s; 80 layers of fixed costs add 4 ms"),
+        (LLAMA_8B, H100, {}, 1.4, "16 GB at 3.35 TB/s: overheads weigh more in a small model"),
+        (LLAMA_8B, L40S, {}, 1.4, "16 GB at 0.86 TB/s"),
+        (LLAMA_70B, B200, {}, 1.3, "141 GB at 7.7 TB/s"),
+    ],
+)
+def test_one_decode_is_close_to_reading_the_weights_once(model, gpu, changes, factor, because):
+    settings = engine(**changes)
+    cost, _ = step_cost(model, gpu, settings)
+    weights = gpu_weight_bytes(model, settings)
+    read = weights.other_layers + weights.embeddings / 2  # one row of the input embedding, all of the LM head
+    roofline_s = read / gpu.memory_bandwidth
+    assert roofline_s < cost.step_s([1], []) < factor * roofline_s, because
+
+
+def test_a_long_prefill_is_close_to_the_math_roofline():
+    cost, _ = step_cost(LLAMA_8B, H100, engine())
+    roofline_s = 2 * 8192 * 6.98e9 / 989e12  # all weights but the embeddings
+    assert roofline_s < cost.tokens_s[8192] < 1.5 * roofline_s
+
+
+@pytest.mark.parametrize(
+    ("tokens", "experts", "per_token", "expected", "because"),
+    [
+        (0, 128, 8, 0.0, "nobody visits"),
+        (1, 128, 8, 8.0, "one token touches its k experts"),
+        (2, 4, 2, 3.0, "two of four twice: 4·(1 − 1/4)"),
+        (1e6, 128, 8, 128.0, "a large batch touches all"),
+        (1, 4, 4, 4.0, "every expert every time"),
+    ],
+)
+def test_experts_touched_by_a_batch(tokens, experts, per_token, expected, because):
+    assert expected == pytest.approx(float(experts_touched(np.array(tokens), experts, per_token))), because
+
+
+IDEAL = KernelPath(peak_flops=100.0, bandwidth=10.0, mbu=1.0, mfu=1.0, t0_s=0.5, p=3.0, provenance=())
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected", "because"),
+    [
+        (1e-9, 2.5, "20 bytes at 10 a second, plus t0: memory alone"),
+        (1e6, 2e5 + 0.5, "2 × 10 weights × a million tokens at 100 a second: math alone"),
+        (10.0, 2.0 * 2 ** (1 / 3) + 0.5, "both take 2 s: the soft maximum is 2^(1/3) higher"),
+    ],
+)
+def test_a_gemm_is_a_soft_maximum(tokens, expected, because):
+    assert expected == pytest.approx(float(gemm_s(np.array(tokens), 10.0, 20.0, IDEAL))), because
+
+
+def test_half_of_the_experts_cost_half_of_the_time():
+    free = replace(IDEAL, t0_s=0.0, p=1.0)
+    tokens = np.arange(1.0, 50.0)
+    whole = routed_experts_s(tokens, 16, 2, 1, 10.0, 20.0, free)
+    shared = routed_experts_s(tokens, 16, 2, 2, 10.0, 20.0, free)
+    np.testing.assert_allclose(whole / 2, shared)
+
+
+def test_an_allreduce_moves_twice_the_shard_to_everyone():
+    # 2·(4 − 1)/4 · 100 tokens · 8 values · 2 bytes at 1,000 bytes a second, after 0.1 s
+    assert pytest.approx(float(allreduce_s(np.array(100.0), 8, 4, 0.1, 1000.0))) == 0.1 + 1.5 * 1600 / 1000
+
+
+def test_the_fitted_gemm_factor_changes_between_256_and_1024_tokens():
+    factors = gemm_time_factor(np.array([1.0, 256.0, 512.0, 1024.0, 8192.0]), 0.89, 0.99)
+    np.testing.assert_allclose([0.89, 0.89, 0.94, 0.99, 0.99], factors)
+
+
+def test_decode_attention_reads_the_cache_once():
+    cost, _ = step_cost(LLAMA_8B, H100, engine())
+    assert pytest.approx(cost.decode_token_s) == 131072 / (3350e9 * 0.89)
+    half, _ = step_cost(LLAMA_8B, H100, engine(kv_cache_dtype="fp8"))
+    assert pytest.approx(half.decode_token_s) == 65536 / (3350e9 * 0.73)
+
+
+def test_prefill_attention_is_four_flops_a_pair_head_and_dimension():
+    cost, _ = step_cost(LLAMA_8B, H100, engine())
+    pairs = 4096**2 / 2
+    assert 32 * 4 * 32 * 128 * pairs / (989e12 * 0.58) == pytest.approx(cost.prefill_token2_s * 4096**2)
+
+
+def test_replicated_key_value_heads_are_read_by_every_gpu():
+    at_4, _ = step_cost(QWEN3_30B_A3B, H100, engine(tensor_parallel_size=4))
+    at_8, _ = step_cost(QWEN3_30B_A3B, H100, engine(tensor_parallel_size=8))
+    assert at_4.decode_token_s == at_8.decode_token_s
+
+
+def test_windowed_layers_have_their_own_slopes():
+    cost, _ = step_cost(GPT_OSS_20B, H100, engine(quantization="mxfp4"))
+    assert cost.window == 128
+    assert cost.window_token_s == cost.decode_token_s  # 12 layers of each kind
+    assert 2 * cost.prefill_token2_s == pytest.approx(cost.prefill_window_s)
+    full, _ = step_cost(LLAMA_8B, H100, engine())
+    assert (full.window, full.window_token_s, full.prefill_window_s) == (0, 0.0, 0.0)
+
+
+def test_latent_attention_is_bound_by_math_on_many_heads_and_by_reading_on_few():
+    settings = engine(quantization="fp8_block", tensor_parallel_size=1)
+    one = attention_cost(DEEPSEEK_V3, H100, settings)
+    eight = attention_cost(DEEPSEEK_V3, H100, replace(settings, tensor_parallel_size=8))
+    read_s = 61 * 576 * 2 / (3350e9 * 0.89)
+    assert one.full_decode_token_s > read_s
+    assert read_s == pytest.approx(eight.full_decode_token_s)
+
+
+def test_a_full_pipeline_of_two_costs_a_step_of_half_the_tokens_and_one_handover():
+    one, _ = step_cost(LLAMA_70B, H100, engine(tensor_parallel_size=2))
+    two, rows = step_cost(LLAMA_70B, H100, engine(tensor_parallel_size=2, pipeline_parallel_size=2))
+    send_s = 30e-6 + 2048 * 8192 * 2 / (0.6 * 450e9)
+    assert one.tokens_s[2048] + send_s == pytest.approx(two.tokens_s[4096])
+    assert one.decode_token_s / 2 == two.decode_token_s
+    assert any(row.what == "pipeline parallelism" and row.errs == "optimistic" for row in rows)
+
+
+def test_a_synchronous_engine_pays_for_every_step_and_sequence():
+    fast, _ = step_cost(LLAMA_8B, H100, engine())
+    slow, _ = step_cost(LLAMA_8B, H100, engine(async_scheduling=False))
+    assert pytest.approx(slow.tokens_s[64] - fast.tokens_s[64]) == 1.5e-3
+    assert pytest.approx(slow.requests_s[64] - fast.requests_s[64]) == 64 * (47e-6 - 15e-6)
+
+
+def test_without_graphs_a_small_step_waits_for_launches():
+    cost, _ = step_cost(LLAMA_8B, H100, engine(enforce_eager=True))
+    graphs, _ = step_cost(LLAMA_8B, H100, engine())
+    assert cost.tokens_s[1] >= graphs.tokens_s[1]
+    assert cost.tokens_s[8192] == graphs.tokens_s[8192]
+
+
+def test_four_bits_help_decoding_and_not_prefill_on_ampere():
+    wide, _ = step_cost(LLAMA_8B, A100, engine())
+    narrow, _ = step_cost(LLAMA_8B, A100, engine(quantization="awq"))
+    assert narrow.tokens_s[1] < 0.6 * wide.tokens_s[1]
+    assert narrow.tokens_s[8192] > wide.tokens_s[8192]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "quantization", "peak", "kinds", "because"),
+    [
+        (H100, "bf16", 989e12, {"kernel table"}, "measured on that GPU"),
+        (H100, "fp8", 1978e12, {"kernel table"}, "measured on that GPU"),
+        (H100, "fp8_block", 1978e12, {"kernel table", "assumed"}, "fp8's rows stand in"),
+        (A100, "fp8", 312e12, {"kernel table", "assumed"}, "weight-only at the 16-bit rate"),
+        (H100, "nvfp4", 989e12, {"kernel table", "assumed"}, "no 4-bit math before Blackwell"),
+        (B200, "nvfp4", 9000e12, {"kernel table"}, "measured on that GPU"),
+        (V100, "bf16", 125e12, {"inherited"}, "from a named relative"),
+    ],
+)
+def test_which_dense_kernel_runs(gpu, quantization, peak, kinds, because):
+    path = dense_path(gpu, quantization)
+    assert peak == path.peak_flops, because
+    assert kinds == {row.kind for row in path.provenance}, because
+
+
+def test_fp8_experts_on_hopper_name_the_kernel_that_stands_in():
+    path = expert_path(H100, "fp8")
+    assert any(row.kind == "assumed" and "fp8_block" in row.source for row in path.provenance)
+
+
+@pytest.mark.parametrize("kernel", ["gemm", "experts", "decode_attention", "prefill_attention"])
+def test_every_gpu_has_bf16_constants_of_every_kernel(kernel):
+    names = {gpu for _, gpu, _ in _kernels()} | {gpu for gpu, _ in _relatives()}
+    missing = [name for name in names if kernel_constants(kernel, name, "bf16") is None]
+    assert not missing
+
+
+def test_constants_are_shares_and_short_times():
+    for constants in _kernels().values():
+        for quantity, value in constants.values.items():
+            if quantity in ("mbu", "mfu", "beta"):
+                assert 0 < value <= 1
+            elif quantity in ("t0", "alpha"):
+                assert 0 <= value < 1e-4
+
+
+def test_an_unknown_gpu_is_refused_by_name():
+    with pytest.raises(UnsupportedError, match=r"hardware \(=h100-sxm-81gb\).*nearest: h100-sxm-80gb"):
+        step_cost(LLAMA_8B, replace(H100, name="h100-sxm-81gb"), engine())
+
+
+def test_overheads_fitted_on_other_gpus_are_marked_as_inherited():
+    assert overhead("layer", "h100-sxm-80gb")[1].kind == "fitted"
+    assert overhead("layer", "l40s-48gb")[1].kind == "inherited"
+    assert pytest.approx(overhead("layer", "l40s-48gb")[0]) == 13.2e-6
