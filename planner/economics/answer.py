@@ -1,0 +1,103 @@
+"""The economic page of a plan: cost, revenue, margin, break-even values and the day, from one fleet and one demand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.economics.checks import positive
+from planner.economics.cost import Cost, CostLine, Prices, cost_lines, fleet_cost, retrieval_per_query
+from planner.economics.demand import Demand, queries_by_hour
+from planner.economics.margins import BreakEven, Margin, break_even, margin
+from planner.economics.revenue import Ads, Revenue, ad_revenue, assumed_revenue
+from planner.errors import InputError
+from planner.provenance import Provenance
+from planner.units import HOURS_PER_DAY
+
+
+@dataclass(frozen=True)
+class HourOfDay:
+    """One hour: user queries (cached included), cost in $, busy ÷ elapsed time of the fleet. None = not known."""
+
+    hour: int
+    queries: float
+    cost: float | None
+    utilisation: float | None
+
+
+@dataclass(frozen=True)
+class Economics:
+    """Everything the plan says about money. `cost` is None without a GPU price, `revenue` without ads, `margin` without
+    either; `notes` says each such absence in words, `lines` is a day's bill.
+    """
+
+    cost: Cost | None
+    revenue: Revenue | None
+    margin: Margin | None
+    break_even: BreakEven
+    day: tuple[HourOfDay, ...]
+    lines: tuple[CostLine, ...]
+    notes: tuple[str, ...]
+    provenance: tuple[Provenance, ...]
+
+
+def unit_economics(
+    gpus: int,
+    prices: Prices,
+    demand: Demand,
+    ads: Ads | None = None,
+    utilisation: Sequence[float] | None = None,
+) -> Economics:
+    """The economics of `gpus` GPUs (spares included), on all day, under `demand`.
+
+    `utilisation` gives the 24 hours' (see `utilisation_by_hour`). Raises InputError on no GPUs and on a
+    `utilisation` of another length.
+    """
+    positive("gpus", gpus)
+    if utilisation is not None and len(utilisation) != HOURS_PER_DAY:
+        raise InputError("utilisation", f"{len(utilisation)} values", f"must hold {HOURS_PER_DAY}")
+    cost = fleet_cost(gpus, prices, demand)
+    revenue = None if ads is None else ad_revenue(ads)
+    left = None if cost is None or revenue is None else margin(cost, revenue)
+    values, absences = break_even(gpus, prices, demand, cost, revenue)
+    return Economics(
+        cost=cost,
+        revenue=revenue,
+        margin=left,
+        break_even=values,
+        day=_hours(prices, demand, cost, utilisation),
+        lines=cost_lines(gpus, prices, demand),
+        notes=(*_notes(demand, cost, revenue, values), *absences),
+        provenance=() if ads is None else assumed_revenue(ads),
+    )
+
+
+def _hours(
+    prices: Prices, demand: Demand, cost: Cost | None, utilisation: Sequence[float] | None
+) -> tuple[HourOfDay, ...]:
+    """A static fleet costs the same every hour; retrieval follows the queries."""
+    retrieval = retrieval_per_query(prices, demand)
+    return tuple(
+        HourOfDay(
+            hour=hour,
+            queries=queries,
+            cost=None if cost is None else cost.usd_per_hour + retrieval * queries,
+            utilisation=None if utilisation is None else float(utilisation[hour]),
+        )
+        for hour, queries in enumerate(queries_by_hour(demand.peak_qps, demand.day))
+    )
+
+
+def _notes(demand: Demand, cost: Cost | None, revenue: Revenue | None, values: BreakEven) -> tuple[str, ...]:
+    notes = []
+    if cost is None:
+        notes.append("cost left out: no GPU price was given (prices.gpu_hour_usd)")
+    else:
+        notes.append(f"cost per query is stated at {demand.basis}, cached queries included")
+        if cost.usd_per_million_tokens is None:
+            notes.append("cost per million tokens left out: no tokens known, or no query reaches the model")
+    if revenue is None:
+        notes.append("margin left out: no revenue was given (revenue.ads)")
+    if values.qps is not None and values.qps > demand.peak_qps:
+        notes.append("break-even qps lies above the load this fleet was sized for: it may not hold its latencies there")
+    return tuple(notes)

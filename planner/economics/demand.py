@@ -1,0 +1,113 @@
+"""The users' queries over one day."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import fsum
+
+import numpy as np
+
+from planner.economics.checks import not_negative, positive, share
+from planner.errors import InputError
+from planner.units import HOURS_PER_DAY, S_PER_HOUR
+
+Day = tuple[float, ...]  # 24 shares of the peak rate, hour 0 first
+
+FLAT_DAY: Day = (1.0,) * HOURS_PER_DAY
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What the users ask in a day.
+
+    `peak_qps` counts user queries per second of the busiest hour, those that the response cache answers included;
+    `uncached_share` of them reach the model. The token counts are means per query that reaches the model, summed over
+    all its model calls; None = not known. `basis` says in words at which load a cost per query is stated.
+    Raises InputError on a day that is not 24 finite shares, and on rates and shares out of range.
+    """
+
+    peak_qps: float
+    day: Day | None = None  # None = flat
+    uncached_share: float = 1.0
+    prompt_tokens: float | None = None
+    output_tokens: float | None = None
+    basis: str = "the day's load shape"
+
+    def __post_init__(self) -> None:
+        positive("traffic.peak_qps", self.peak_qps)
+        share("uncached_share", self.uncached_share)
+        for name, tokens in (("prompt_tokens", self.prompt_tokens), ("output_tokens", self.output_tokens)):
+            if tokens is not None:
+                not_negative(name, tokens)
+        if self.day is None:
+            return
+        if len(self.day) != HOURS_PER_DAY:
+            raise InputError("traffic.day", f"{len(self.day)} values", f"must hold {HOURS_PER_DAY} shares of the peak")
+        for hour, of_peak in enumerate(self.day):
+            share(f"traffic.day[{hour}]", of_peak)
+        positive("sum of traffic.day", fsum(self.day))
+
+    @property
+    def day_queries(self) -> float:
+        """User queries in 24 hours, cached ones included."""
+        return day_queries(self.peak_qps, self.day)
+
+    @property
+    def tokens_per_query(self) -> float | None:
+        """Prompt plus output tokens of one query that reaches the model; None where either is not known."""
+        if self.prompt_tokens is None or self.output_tokens is None:
+            return None
+        return self.prompt_tokens + self.output_tokens
+
+
+def queries_by_hour(peak_qps: float, day: Day | None) -> tuple[float, ...]:
+    """Queries in each of the 24 hours: peak_qps · 3600 s · the hour's share. A `day` of None is flat."""
+    return tuple(peak_qps * S_PER_HOUR * of_peak for of_peak in (FLAT_DAY if day is None else day))
+
+
+def day_queries(peak_qps: float, day: Day | None) -> float:
+    """Queries in 24 hours: peak_qps · 3600 s · Σ shares. A `day` of None is flat: peak_qps · 86,400 s."""
+    return fsum(queries_by_hour(peak_qps, day))
+
+
+def demand_at_own_rate(
+    query_throughput: float,
+    uncached_share: float = 1.0,
+    prompt_tokens: float | None = None,
+    output_tokens: float | None = None,
+) -> Demand:
+    """The demand of a load that names no peak (closed, offline, trace): its own rate, kept up all day.
+
+    `query_throughput` counts queries per second *through the model*; the users' rate is that ÷ `uncached_share`, so
+    that with no cache usd_per_query = usd_per_hour / (query_throughput · 3600).
+    Raises InputError where no query reaches the model, since the users' rate cannot then be told.
+    """
+    positive("query_throughput", query_throughput)
+    share("uncached_share", uncached_share)
+    if uncached_share == 0:
+        raise InputError("uncached_share", 0, "must be > 0 where the rate is that of the queries reaching the model")
+    return Demand(
+        peak_qps=query_throughput / uncached_share,
+        uncached_share=uncached_share,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        basis="the run's own load, all day long",
+    )
+
+
+def utilisation_by_hour(demand: Demand, simulated: Sequence[tuple[float, float]]) -> tuple[float, ...]:
+    """Utilisation (busy ÷ elapsed) of each of the 24 hours, read off simulated loads.
+
+    `simulated` holds (user queries per second, utilisation) of one and the same fleet, in any order. Between two
+    of them, and between no load and the lightest, it is interpolated linearly; beyond the heaviest it stays flat.
+    Batching makes the true curve bend upwards early (a lightly loaded step serves few requests at nearly the price
+    of a full one), so with the peak alone the quiet hours come out too idle.
+    Raises InputError where nothing was simulated.
+    """
+    if not simulated:
+        raise InputError("simulated", "none", "needs at least one simulated load")
+    known = sorted({(0.0, 0.0), *simulated})
+    rates = [demand.peak_qps * of_peak for of_peak in (FLAT_DAY if demand.day is None else demand.day)]
+    values = np.interp(rates, [qps for qps, _ in known], [busy for _, busy in known])
+    return tuple(float(value) for value in values)
