@@ -1,0 +1,341 @@
+"""The scheduler of one vLLM replica in plain Python: this file is the specification.
+
+It follows vLLM 0.32.0's V1 scheduler (`v1/core/sched/scheduler.py`) under `fcfs`, without speculative decoding, for
+models with one full-attention KV group. `tests/scheduler_cases.json` holds what vLLM's own scheduler did, step by
+step, with the requests that `tests/test_reference.py` replays here.
+
+Where to find a rule:
+
+    who runs next, and how many tokens      Scheduler.schedule, pass 1 and pass 2
+    prompts cut short                       Scheduler._chunk_limit, and "chunk" in both passes
+    a running request needs a block         Scheduler._grow
+    who is preempted, and what it loses     Scheduler._preempt_last
+    may a waiting request come in           Scheduler._admit
+    what can be hit                         Scheduler._find_cached, Scheduler._publish
+    tokens, the end of a request            Scheduler.update
+    the free queue, eviction, duplicates    reference_blocks.BlockPool
+    what goes in and what comes out         reference_records
+
+There are no prefill and decode phases: in every step each request tries to make `computed` catch up with `tokens`.
+
+Of asynchronous scheduling (`SchedulerConfig.async_scheduling`) only the admission lag is modelled, and not here:
+whoever drives the scheduler hands it an arrival one step later (see `replay`). vLLM's other differences are left out:
+a finished request keeps its seat and blocks one step longer, a stop token is noticed one step late, and generated
+blocks can be hit one step later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from planner.errors import InputError
+from planner.simulation.reference_blocks import BlockPool
+from planner.simulation.reference_records import Admission, Counters, Outcome, Request, RequestId, Scheduled, Step
+from planner.specs import SchedulerConfig
+
+__all__ = ["Admission", "Counters", "Outcome", "Request", "RequestId", "Scheduled", "Scheduler", "Step"]
+
+
+@dataclass(eq=False)
+class _Live:
+    """A request inside the scheduler."""
+
+    request: Request
+    outputs: int = 0  # tokens generated so far; preemption keeps them
+    computed: int = 0  # tokens whose KV is written, counted when they are scheduled
+    prefilling: bool = True  # the last step left `computed` short of `tokens`
+    preempted: bool = False  # at least once
+    blocks: list[int] = field(default_factory=list)
+    published: int = 0  # how many of `blocks` carry a name
+
+    @property
+    def tokens(self) -> int:
+        """Prompt and the outputs so far: what `computed` runs after."""
+        return self.request.prompt_tokens + self.outputs
+
+    def name(self, block: int) -> Hashable:
+        """Content of its block number `block`."""
+        shared = self.request.blocks
+        return shared[block] if block < len(shared) else (self.request.id, block)
+
+
+class Scheduler:
+    """One replica's scheduler. `schedule` and `update` alternate; `add` and `abort` come in between.
+
+    `add` raises InputError for a request that vLLM would refuse.
+    """
+
+    def __init__(self, config: SchedulerConfig) -> None:
+        self.config = config
+        self.counters = Counters()
+        self._pool = BlockPool(config.num_blocks)
+        self._live: dict[RequestId, _Live] = {}
+        self._running: list[_Live] = []  # in order of admission
+        self._waiting: deque[_Live] = deque()
+        self._left_waiting = False  # the last step that was free to admit left requests in the queue
+
+    # --- between steps ---
+
+    def add(self, request: Request) -> None:
+        """Put a new request at the end of the queue."""
+        if request.id in self._live:
+            raise InputError("id", request.id, "is already in the scheduler")
+        if request.output_tokens < 1:
+            raise InputError("output_tokens", request.output_tokens, "must be at least 1", "1")
+        longest = self.config.max_model_len - 1
+        if not 1 <= request.prompt_tokens <= longest:
+            raise InputError(
+                "prompt_tokens",
+                request.prompt_tokens,
+                f"must be 1 to max_model_len - 1 (= {longest}): an answer needs at least one token",
+                str(min(max(request.prompt_tokens, 1), longest)),
+            )
+        live = _Live(request)
+        self._live[request.id] = live
+        self._waiting.append(live)
+
+    def abort(self, request_id: RequestId) -> None:
+        """Drop a request; seat and blocks are free at once, and what it cached can still be hit.
+
+        An id that is no longer here is ignored, as in vLLM: a client may abort what has just finished.
+        """
+        live = self._live.pop(request_id, None)
+        if live is None:
+            return
+        if live in self._running:
+            self._running.remove(live)
+        else:
+            self._waiting.remove(live)
+        self._release(live)
+
+    # --- one step ---
+
+    def schedule(self, defer_prefills: bool = False) -> Step:
+        """Decide the next step.
+
+        `defer_prefills` asks for a step without prefill work (vLLM's data-parallel prefill throttling); it is granted
+        while something decodes, unless the last step that was free to admit left requests waiting.
+        """
+        config = self.config
+        budget = config.max_num_batched_tokens
+        limit = self._chunk_limit()
+        decoding = any(not live.prefilling for live in self._running)
+        defer = defer_prefills and decoding and not self._left_waiting
+        step = Step([], [], [])
+
+        # --- pass 1: running requests, in list order ---
+        # Decodes are not favoured over unfinished prompts; whoever was admitted first is served first.
+        index = 0
+        while index < len(self._running) and budget > 0:
+            live = self._running[index]
+            index += 1
+            if defer and live.prefilling:
+                continue
+            # --- chunk: what is missing, at most the limit and the budget ---
+            chunk = min(live.tokens - live.computed, limit, budget)
+            # --- preemption: the last running request goes, until this one fits or has itself been the last ---
+            fits = self._grow(live, chunk)
+            while not fits:
+                victim = self._preempt_last()
+                step.preempted.append(victim.request.id)
+                if victim is live:
+                    break
+                fits = self._grow(live, chunk)
+            if not fits:
+                break
+            step.scheduled.append(Scheduled(live.request.id, live.computed, chunk, decode=not live.prefilling))
+            budget -= chunk
+
+        # --- pass 2: waiting requests, first come first served ---
+        # Nobody overtakes: whatever stops the head of the queue stops the pass. A step that preempted admits nobody.
+        if not step.preempted:
+            while self._waiting and budget > 0 and len(self._running) < config.seats:
+                live = self._waiting[0]
+                hits = self._find_cached(live)
+                cached = len(hits) * config.block_size  # costs no budget
+                missing = live.tokens - cached
+                if defer and missing > 1:
+                    break
+                # --- chunk: as in pass 1; without chunked prefill the rest of the budget must take it whole ---
+                chunk = min(missing, limit)
+                if chunk > budget and not config.enable_chunked_prefill:
+                    break
+                chunk = min(chunk, budget)
+                if not self._admit(live, hits, chunk):
+                    break
+                self._running.append(self._waiting.popleft())
+                step.admitted.append(self._count_lookup(live, cached))
+                step.scheduled.append(Scheduled(live.request.id, cached, chunk, decode=False))
+                budget -= chunk
+            if not defer:
+                self._left_waiting = bool(self._waiting)
+
+        # --- the step counts as computed from here on ---
+        for share in step.scheduled:
+            live = self._live[share.id]
+            live.computed += share.tokens
+            live.prefilling = live.computed < live.tokens
+        return step
+
+    def update(self, step: Step) -> Outcome:
+        """Take in what the step gave: one token for each request that is not part-way through its prompt.
+
+        A finished request leaves at once, so the next step can use its seat and blocks. Its last token is never
+        computed and needs no slot.
+        """
+        outcome = Outcome([], [])
+        for share in step.scheduled:
+            live = self._live.get(share.id)
+            if live is None or live.prefilling:  # aborted meanwhile, or mid-prompt
+                continue
+            live.outputs += 1
+            outcome.emitted.append(share.id)
+            if live.outputs >= live.request.output_tokens or live.tokens >= self.config.max_model_len:
+                outcome.finished.append(share.id)
+                self._running.remove(live)
+                del self._live[share.id]
+                self._release(live)
+        return outcome
+
+    # --- how much of a prompt one step may take ---
+
+    def _chunk_limit(self) -> int:
+        """Most tokens of one request in this step: long_prefill_token_threshold, where it applies.
+
+        It protects others from a long prompt, so a request alone in the engine is not held back; requests that merely
+        wait count as others. The adaptive form never cuts below a fair share of the budget.
+        """
+        config, requests = self.config, len(self._running) + len(self._waiting)
+        if config.long_prefill_token_threshold == 0 or requests <= 1:
+            return config.max_model_len  # no limit: nothing is longer
+        if config.long_prefill_token_threshold_adaptive:
+            return max(config.long_prefill_token_threshold, config.max_num_batched_tokens // requests)
+        return config.long_prefill_token_threshold
+
+    # --- KV blocks ---
+    # vLLM also caps slots at max_model_len; without drafts nothing comes near, since a request ends there.
+
+    def _grow(self, live: _Live, chunk: int) -> bool:
+        """Blocks for `chunk` more tokens of a running request; False if they are not free.
+
+        A decode takes a block when the token that it computes is the first of one. The watermark is not asked.
+        """
+        missing = self._blocks_for(live.computed + chunk) - len(live.blocks)
+        if missing > self._pool.free:
+            return False
+        live.blocks += self._pool.take(missing)
+        self._publish(live, live.computed + chunk)
+        return True
+
+    def _admit(self, live: _Live, hits: list[int], chunk: int) -> bool:
+        """Blocks for the first `chunk` of a waiting request behind its `hits`; False if it has to wait.
+
+        - Watermark: this many blocks must stay free, but only beside running requests (those admitted a moment ago
+          count): alone in the engine a request may fill the cache.
+        - Reservation (scheduler_reserve_full_isl): the whole prompt must fit now, and for a preempted request its
+          outputs so far. Nothing is set aside for outputs to come, nor for chunks that admitted prompts still miss.
+        - A hit on a free block takes it out of the queue and is charged as one.
+        """
+        watermark = self.config.watermark_blocks if self._running else 0
+        charged = self._pool.idle(hits) - len(hits) + watermark
+        after = len(hits) * self.config.block_size + chunk
+        must_fit = live.tokens if self.config.scheduler_reserve_full_isl else after
+        if self._blocks_for(must_fit) + charged > self._pool.free:
+            return False
+        self._pool.share(hits)
+        live.blocks = hits + self._pool.take(self._blocks_for(after) - len(hits))
+        live.computed, live.published = len(hits) * self.config.block_size, len(hits)
+        self._publish(live, after)
+        return True
+
+    def _preempt_last(self) -> _Live:
+        """Send the last running request back to the *front* of the queue.
+
+        It loses its blocks and computes all its tokens again, but keeps its outputs; whatever it cached can be hit
+        until it is overwritten. Later victims go in front of earlier ones, so their order survives.
+        """
+        live = self._running.pop()
+        self._release(live)
+        live.computed, live.preempted = 0, True
+        self._waiting.appendleft(live)
+        self.counters.preemptions += 1
+        return live
+
+    def _release(self, live: _Live) -> None:
+        self._pool.release(live.blocks)
+        live.blocks, live.published = [], 0
+
+    def _blocks_for(self, tokens: int) -> int:
+        return -(-tokens // self.config.block_size)
+
+    # --- prefix cache ---
+
+    def _find_cached(self, live: _Live) -> list[int]:
+        """Cached blocks that the request begins with.
+
+        Only whole blocks are found, and at least one token is always left to compute: a prompt that is cached to its
+        end computes its whole last block again, into a duplicate.
+        """
+        if not self._may_read_cache(live):
+            return []
+        return self._pool.find(map(live.name, range((live.tokens - 1) // self.config.block_size)))
+
+    def _publish(self, live: _Live, computed: int) -> None:
+        """Name the blocks that are full with `computed` tokens, generated ones included.
+
+        Done when they are *scheduled*: a request looked at a moment later, in the same step, can already hit them.
+        """
+        if not self.config.enable_prefix_caching:
+            return
+        full = computed // self.config.block_size
+        for block in range(live.published, full):
+            self._pool.publish(live.blocks[block], live.name(block))
+        live.published = max(live.published, full)
+
+    def _may_read_cache(self, live: _Live) -> bool:
+        return self.config.enable_prefix_caching and not live.request.skip_reading_prefix_cache
+
+    def _count_lookup(self, live: _Live, cached: int) -> Admission:
+        """Count the look-up of an admission; those of attempts that failed leave no trace."""
+        queries = live.tokens if self._may_read_cache(live) else 0
+        if live.preempted:
+            self.counters.readmission_queries += queries
+            self.counters.readmission_hits += cached
+        else:
+            self.counters.queries += queries
+            self.counters.hits += cached
+        return Admission(live.request.id, queries, cached, live.preempted)
+
+    # --- looking in ---
+
+    @property
+    def running(self) -> list[RequestId]:
+        """Ids that hold a seat, in order of admission."""
+        return [live.request.id for live in self._running]
+
+    @property
+    def waiting(self) -> list[RequestId]:
+        """Ids in the queue, the head first."""
+        return [live.request.id for live in self._waiting]
+
+    @property
+    def free_blocks(self) -> int:
+        """Blocks that nobody owns."""
+        return self._pool.free
+
+    @property
+    def free_queue(self) -> list[int]:
+        """Free block ids, the next to be taken first."""
+        return self._pool.free_queue
+
+    @property
+    def cached_blocks(self) -> list[int]:
+        """Ids of blocks that a look-up can find, ascending."""
+        return self._pool.cached
+
+    @property
+    def block_tables(self) -> dict[RequestId, list[int]]:
+        """Block ids of each running request, from its first token on."""
+        return {live.request.id: list(live.blocks) for live in self._running}

@@ -1,0 +1,190 @@
+"""A whole load through the reference scheduler: one replica, open loop, one step after the other.
+
+Slow and plain. The kernel's answers are tested against these, so the meaning of every time and sum stands here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.coefficients import StepCost
+from planner.errors import MisfitError, UnsupportedError
+from planner.simulation.load import F64, Load, shared_blocks
+from planner.simulation.reference import Request, Scheduler
+from planner.specs import SchedulerConfig
+
+PENDING, FINISHED, ABORTED = 0, 1, 2  # a request's status
+
+
+@dataclass
+class Ledger:
+    """Sums over all steps of a run. A *step* is one that computed something."""
+
+    steps: int = 0
+    busy_s: float = 0.0
+    running_s: float = 0.0  # ∫ requests holding a seat
+    waiting_s: float = 0.0  # ∫ requests in the engine without one, counted from when the engine could have seen them
+    kv_block_s: float = 0.0  # ∫ blocks owned by requests
+    kv_peak_blocks: int = 0
+    prefill_tokens: int = 0  # computed, what preemption computes again included
+    decode_tokens: int = 0
+    context_tokens: int = 0  # cached tokens that decodes read, summed over steps
+    preemptions: int = 0
+    queried_tokens: int = 0  # look-ups at first admission: what vLLM exports
+    hit_tokens: int = 0
+    requeried_tokens: int = 0  # look-ups after a preemption
+    rehit_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What became of every request, in the load's order, and the sums.
+
+    `first_token_s`, `finish_s` and `status` have shape [requests]; times are NaN for what did not happen (an aborted
+    request may have had its first token). `gaps_s` holds the seconds between successive tokens of a request, all
+    requests together, in the order in which they ended.
+    """
+
+    first_token_s: F64
+    finish_s: F64
+    status: NDArray[np.int8]
+    gaps_s: F64
+    ledger: Ledger
+
+
+def replay(load: Load, config: SchedulerConfig, cost: StepCost) -> Replay:
+    """Run `load` to its end on one replica that is idle at time 0, with an empty cache.
+
+    Request i reaches the engine at `arrival_s[query] + frontend_s + frontend_token_s · prompt`; ties are taken in the
+    load's order. Between two steps, in this order: arrivals are taken in, requests that are overdue are aborted (in
+    the load's order), the next step is scheduled. Its tokens all come at its end.
+
+    Synchronous: an arrival is taken in at the next step's start. With `async_scheduling` the next step is already
+    decided while one runs, so a busy engine takes in only what arrived by the *start* of the step that has just
+    ended: an arrival misses one extra step. An idle engine starts at once either way.
+
+    A request that is unfinished `timeout_s` after it was sent is aborted at the first step boundary from then on.
+
+    Raises UnsupportedError for loads that need more than one replica's scheduler (stages, closed loop, client limits),
+    MisfitError for requests that the engine could never serve, InputError for a prompt that leaves no room for a token
+    within max_model_len.
+    """
+    _refuse(load, config)
+    requests = _requests(load, config)
+    sent_s = np.repeat(load.arrival_s, load.width)
+    ready_s = (sent_s + cost.frontend_s + cost.frontend_token_s * load.prompt_tokens).tolist()
+    deadline_s = (sent_s + load.timeout_s).tolist()
+    order = sorted(range(load.requests), key=lambda i: (ready_s[i], i))
+    scheduler, ledger = Scheduler(config), Ledger()
+    first_s, last_s, finish_s = (np.full(load.requests, np.nan) for _ in range(3))
+    status = np.zeros(load.requests, np.int8)
+    gaps_s: list[float] = []
+    now = horizon = 0.0  # arrivals up to the horizon can be seen
+    unseen = 0  # place in `order` of the next arrival
+    watched = 0  # the first request whose deadline has not passed
+
+    while True:
+        # --- arrivals ---
+        while unseen < load.requests and ready_s[order[unseen]] <= horizon:
+            i = order[unseen]
+            unseen += 1
+            if status[i] == PENDING:
+                scheduler.add(requests[i])
+                ledger.waiting_s += now - ready_s[i]
+        # --- timeouts ---
+        while watched < load.requests and deadline_s[watched] <= now:
+            if status[watched] == PENDING:
+                scheduler.abort(watched)
+                status[watched] = ABORTED
+            watched += 1
+        # --- idle: on to the next arrival ---
+        if not scheduler.running and not scheduler.waiting:
+            if unseen == load.requests:
+                break
+            now = horizon = max(now, ready_s[order[unseen]])
+            continue
+        # --- one step ---
+        step = scheduler.schedule()
+        if not step.scheduled:
+            raise _stuck(scheduler, config)
+        decodes, prefills = step.decodes, step.prefills
+        seconds = cost.step_s(decodes, prefills)
+        owned = config.usable_blocks - scheduler.free_blocks
+        ledger.steps += 1
+        ledger.busy_s += seconds
+        ledger.running_s += len(scheduler.running) * seconds
+        ledger.waiting_s += len(scheduler.waiting) * seconds
+        ledger.kv_block_s += owned * seconds
+        ledger.kv_peak_blocks = max(ledger.kv_peak_blocks, owned)
+        ledger.prefill_tokens += sum(chunk for _, chunk in prefills)
+        ledger.decode_tokens += len(decodes)
+        ledger.context_tokens += sum(decodes)
+        horizon = now if config.async_scheduling else now + seconds
+        now += seconds
+        # --- its tokens ---
+        outcome = scheduler.update(step)
+        for emitted in outcome.emitted:
+            i = int(emitted)
+            if np.isnan(first_s[i]):
+                first_s[i] = now
+            else:
+                gaps_s.append(now - float(last_s[i]))
+            last_s[i] = now
+        for finished in outcome.finished:
+            finish_s[int(finished)] = now
+            status[int(finished)] = FINISHED
+
+    counters = scheduler.counters
+    ledger.preemptions = counters.preemptions
+    ledger.queried_tokens, ledger.hit_tokens = counters.queries, counters.hits
+    ledger.requeried_tokens, ledger.rehit_tokens = counters.readmission_queries, counters.readmission_hits
+    return Replay(first_s, finish_s, status, np.array(gaps_s, np.float64), ledger)
+
+
+def _requests(load: Load, config: SchedulerConfig) -> list[Request]:
+    """The load's requests as the scheduler takes them, each named by its place in the load."""
+    shared = shared_blocks(load.prefixes, load.requests, config.block_size)
+    return [
+        Request(
+            id=i,
+            prompt_tokens=int(load.prompt_tokens[i]),
+            output_tokens=int(load.output_tokens[i]),
+            blocks=shared.ids[shared.start[i] : shared.start[i] + shared.count[i]].tolist(),
+        )
+        for i in range(load.requests)
+    ]
+
+
+def _refuse(load: Load, config: SchedulerConfig) -> None:
+    """Raise for what one replica's scheduler does not know, and for what would never end."""
+    if len(load.stages) > 1:
+        raise UnsupportedError("stages", len(load.stages), "one replica alone replays a single stage", "1")
+    if load.clients:
+        raise UnsupportedError("clients", load.clients, "one replica alone replays open arrivals only", "0")
+    if load.max_in_flight:
+        raise UnsupportedError("max_in_flight", load.max_in_flight, "needs the client's side of the simulation", "0")
+    if load.requests == 0:
+        return
+    # The last token of an answer needs no slot.
+    tokens = np.minimum(load.prompt_tokens.astype(np.int64) + load.output_tokens, config.max_model_len) - 1
+    room = config.usable_blocks * config.block_size
+    if tokens.max() > room:
+        raise MisfitError(
+            f"request {int(tokens.argmax())}", int(tokens.max()) + 1, f"tokens do not fit a KV cache of {room} tokens"
+        )
+
+
+def _stuck(scheduler: Scheduler, config: SchedulerConfig) -> MisfitError:
+    """No step can ever follow: the head of the queue fits no step, and nobody may overtake it."""
+    if config.seats < 1:
+        return MisfitError("max_num_seqs", config.seats, "nothing can be scheduled: must be at least 1", "1")
+    return MisfitError(
+        "max_num_batched_tokens",
+        config.max_num_batched_tokens,
+        f"nothing can be scheduled: request {scheduler.waiting[0]} is stuck at the head of the queue, "
+        f"its prompt fits no step and enable_chunked_prefill is {str(config.enable_chunked_prefill).lower()}",
+        f"max_model_len (= {config.max_model_len})",
+    )
