@@ -121,30 +121,32 @@ def shared_blocks(prefixes: Prefixes | None, requests: int, block_size: int) -> 
     owner = np.repeat(np.arange(requests), lengths)
     segment = prefixes.chain_segment.astype(np.int64)
     # --- where each link ends, in tokens from the request's start ---
-    ends = np.cumsum(prefixes.segment_tokens[segment], dtype=np.int64)
-    before = np.concatenate(([0], ends))[prefixes.chain_start[:-1]]
-    ends = ends - before[owner]
-    starts = ends - prefixes.segment_tokens[segment]
-    blocks = ends // block_size - starts // block_size
-    blocks = np.where(uses[segment] > 1, blocks, 0)
+    tokens = prefixes.segment_tokens[segment].astype(np.int64)
+    ends = np.cumsum(tokens)
+    ends -= np.concatenate(([0], ends))[prefixes.chain_start[:-1]][owner]
+    blocks = ends // block_size - (ends - tokens) // block_size
+    blocks[uses[segment] < 2] = 0
     # --- a number for each (segment, block within it) ---
     per_segment = np.zeros(len(prefixes.segment_tokens), np.int64)
-    np.maximum.at(per_segment, segment, blocks)
+    per_segment[segment] = blocks  # the same wherever the segment stands
     first = np.concatenate(([0], np.cumsum(per_segment)))
     # --- one stored row for each different chain: requests with the same last shared link share it ---
     count = np.bincount(owner, weights=blocks, minlength=requests).astype(np.int32)
-    last = np.full(requests, -1, np.int64)
     useful = blocks > 0
+    last = np.full(requests, -1)
     last[owner[useful]] = segment[useful]  # later links overwrite earlier ones
-    _, representative, which = np.unique(last, return_index=True, return_inverse=True)
-    row_start = np.zeros(len(representative), np.int64)
-    pieces: list[NDArray[np.int64]] = []
-    total = 0
-    for row, request in enumerate(representative):
-        row_start[row] = total
-        for link in range(prefixes.chain_start[request], prefixes.chain_start[request + 1]):
-            base = first[segment[link]]
-            pieces.append(np.arange(base, base + blocks[link]))
-            total += int(blocks[link])
-    ids = np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
-    return SharedBlocks(row_start[which], count, ids.astype(np.int32), int(first[-1]))
+    ending = np.full(len(per_segment) + 1, -1)
+    ending[last] = np.arange(requests)  # one request for each last link; place -1 is for those without
+    representative = ending[:-1][ending[:-1] >= 0]
+    links = _ranges(prefixes.chain_start[representative], lengths[representative])
+    ids = _ranges(first[segment[links]], blocks[links])
+    row_start = np.zeros(len(ending), np.int64)
+    row_start[last[representative]] = np.cumsum(count[representative], dtype=np.int64) - count[representative]
+    return SharedBlocks(row_start[last], count, ids.astype(np.int32), int(first[-1]))
+
+
+def _ranges(starts: I64, counts: I64) -> I64:
+    """start, start + 1, … `count` times, for each pair, one after the other."""
+    before = np.cumsum(counts) - counts
+    ranges: I64 = np.repeat(starts - before, counts) + np.arange(counts.sum())
+    return ranges

@@ -1,0 +1,290 @@
+"""How arrivals reach replicas, compiled: three loops over the kernel, from the simplest to the most entangled.
+
+- `run_alone`: one replica whose requests are all known beforehand.
+- `run_least_loaded`: arrivals are known, but who serves them depends on what the replicas have finished.
+- `run_dependent`: arrivals themselves wait for finishes (stages, closed loops, client limits) or end early (timeouts).
+
+A replica is advanced only when somebody must know its state: `wake[r]` is a time before which it completes nothing.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from planner.simulation.kernel import advance, wake_s
+from planner.simulation.kernel_state import (
+    ABORTED,
+    PENDING,
+    Array,
+    Costs,
+    Gaps,
+    Replicas,
+    Requests,
+    Settings,
+    inlined,
+    released,
+)
+from planner.simulation.kernel_step import abort, enqueue
+
+RANDOM, ROUND_ROBIN, LEAST_LOADED = 0, 1, 2
+# Kinds of event in `run_dependent`. Those of one instant are handled in the order in which they came up.
+END, SEND, READY, DEADLINE = 0, 1, 2, 3
+
+
+class Client(NamedTuple):
+    """What the client side of `run_dependent` needs to know: the load's shape and limits."""
+
+    width: int
+    stage_first: Array  # [stages + 1] first position of each stage within a query
+    call_first: Array  # [width] position of the first sample of the same call
+    clients: int
+    per_client: int
+    think_s: Array  # [Q] or empty
+    max_in_flight: int
+    timeout_s: float
+    frontend_s: float
+    frontend_token_s: float
+
+
+class Queries(NamedTuple):
+    """What became of each query."""
+
+    arrival_s: Array
+    sent_s: Array
+    failed: Array
+    stage: Array
+    remaining: Array
+
+
+@released
+def run_alone(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r: int, order: Array, until: float) -> None:
+    """Hand replica r the requests `order` (by `ready_s`) and run it up to `until`."""
+    for k in range(len(order)):
+        enqueue(p, q, r, order[k])
+    advance(p, q, st, c, g, r, until)
+
+
+@inlined
+def least_loaded(p: Replicas, t: float, turn: int) -> int:
+    """The replica with the fewest unfinished requests at time t; ties go round, beginning at `turn`."""
+    count = len(p.scalars)
+    best, fewest = -1, 0
+    for k in range(count):
+        r = turn + k
+        if r >= count:
+            r -= count
+        s = p.scalars[r]
+        load = s.outstanding
+        if s.now > t:  # the step in hand ends later: its requests are still outstanding
+            load += s.finished_now
+        if best < 0 or load < fewest:
+            best, fewest = r, load
+    return best
+
+
+@released
+def run_least_loaded(
+    p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, order: Array, leader: Array, replica: Array
+) -> None:
+    """Route the requests `order` (by `ready_s`) one after the other; samples of a call follow their `leader`.
+
+    Afterwards every replica stands at the last arrival; what is left in them is `run_alone`'s to finish.
+    """
+    count = len(p.scalars)
+    wake = np.full(count, math.inf)
+    turn = 0
+    for k in range(len(order)):
+        i = order[k]
+        t = q.rows[i].ready_s
+        for r in range(count):
+            if wake[r] <= t:
+                advance(p, q, st, c, g, r, t)
+                wake[r] = wake_s(p, q, st, c, r)
+        if leader[i] == i:
+            replica[i] = least_loaded(p, t, turn)
+            turn = replica[i] + 1 if replica[i] + 1 < count else 0
+        else:
+            replica[i] = replica[leader[i]]
+        r = replica[i]
+        advance(p, q, st, c, g, r, t)
+        enqueue(p, q, r, i)
+        wake[r] = wake_s(p, q, st, c, r)
+    if len(order) > 0:
+        for r in range(count):
+            advance(p, q, st, c, g, r, q.rows[order[-1]].ready_s)
+
+
+@inlined
+def first_to_wake(wake: Array) -> int:
+    """The replica that may be the first to complete something."""
+    first = 0
+    for r in range(1, len(wake)):
+        if wake[r] < wake[first]:
+            first = r
+    return first
+
+
+@released
+def run_dependent(
+    p: Replicas,
+    q: Requests,
+    st: Settings,
+    c: Costs,
+    g: Gaps,
+    client: Client,
+    queries: Queries,
+    routing: int,
+    draws: Array,
+    replica: Array,
+) -> None:
+    """One clock over all replicas: always handle what happens first, an event of the clients or a completion.
+
+    `draws` [requests] holds a replica for each call under random routing. A replica runs ahead only as far as no
+    completion elsewhere could send it anything new.
+    """
+    count = len(p.scalars)
+    total = len(queries.arrival_s)
+    width = client.width
+    wake = np.full(count, math.inf)
+    events = [(math.inf, 0, 0, 0)]
+    number = 0
+    turn = 0
+    next_arrival = 0  # open loop
+    next_unclaimed = 0  # closed loop
+    in_flight = 0
+    held = np.empty(total, np.int64)  # queries that wait at the client
+    held_from, held_to = 0, 0
+    for k in range(min(client.clients, total)):
+        number += 1
+        heapq.heappush(events, (0.0, number, SEND, k))
+        next_unclaimed = k + 1
+    while True:
+        # --- what is next: an arrival, an event, or a replica that may complete something? ---
+        t = events[0][0]
+        from_arrivals = False
+        if client.clients == 0 and next_arrival < total and queries.arrival_s[next_arrival] <= t:
+            t = queries.arrival_s[next_arrival]
+            from_arrivals = True
+        at = first_to_wake(wake)
+        if wake[at] <= t and wake[at] < math.inf:
+            advance(p, q, st, c, g, at, wake[at])
+            number = collect(p, q, at, events, number)
+            wake[at] = wake_s(p, q, st, c, at)
+            if p.scalars[at].stuck != 0:
+                return
+            continue
+        if t == math.inf:
+            return
+        # --- handle it ---
+        if from_arrivals:
+            kind, subject = SEND, next_arrival
+            next_arrival += 1
+        else:
+            _, _, kind, subject = heapq.heappop(events)
+        send = -1
+        if kind == SEND:
+            queries.arrival_s[subject] = t
+            if client.max_in_flight > 0 and in_flight >= client.max_in_flight:
+                held[held_to] = subject
+                held_to += 1
+            else:
+                send = subject
+        elif kind == READY:
+            if q.rows[subject].status != PENDING:  # given up before the front end had passed it on
+                continue
+            first = subject - subject % width + client.call_first[subject % width]
+            if first == subject:
+                if routing == RANDOM:
+                    replica[subject] = draws[subject]
+                elif routing == ROUND_ROBIN:
+                    replica[subject] = turn
+                else:
+                    replica[subject] = least_loaded(p, t, turn)
+                turn = replica[subject] + 1 if replica[subject] + 1 < count else 0
+            else:
+                replica[subject] = replica[first]
+            r = replica[subject]
+            advance(p, q, st, c, g, r, t)
+            number = collect(p, q, r, events, number)
+            enqueue(p, q, r, subject)
+            wake[r] = wake_s(p, q, st, c, r)
+        else:
+            owner = subject // width
+            if kind == DEADLINE:
+                if q.rows[subject].status != PENDING:
+                    continue
+                r = replica[subject]
+                if r < 0:
+                    q.rows[subject].status = ABORTED
+                else:
+                    advance(p, q, st, c, g, r, t)
+                    number = collect(p, q, r, events, number)
+                    abort(p, q, st, c, r, subject)
+                    wake[r] = wake_s(p, q, st, c, r)
+                if q.rows[subject].status != ABORTED:
+                    continue
+                queries.failed[owner] = 1
+            queries.remaining[owner] -= 1
+            if queries.remaining[owner] > 0:
+                continue
+            if queries.failed[owner] == 0 and queries.stage[owner] + 1 < len(client.stage_first) - 1:
+                queries.stage[owner] += 1
+                number = send_stage(q, client, queries, owner, t, events, number)
+                continue
+            # --- the query is over: its client may send another, and one held back may go ---
+            in_flight -= 1
+            if client.clients > 0:
+                following = owner + client.clients if client.per_client != 0 else next_unclaimed
+                if following < total:
+                    next_unclaimed += 1
+                    number += 1
+                    pause = client.think_s[owner] if len(client.think_s) > 0 else 0.0
+                    heapq.heappush(events, (t + pause, number, SEND, following))
+            if held_from < held_to:
+                send = held[held_from]
+                held_from += 1
+        if send >= 0:
+            in_flight += 1
+            queries.sent_s[send] = t
+            queries.stage[send] = 0
+            number = send_stage(q, client, queries, send, t, events, number)
+
+
+@released
+def collect(p: Replicas, q: Requests, r: int, events: list[tuple[float, int, int, int]], number: int) -> int:
+    """Turn the completions that replica r has chained up into events."""
+    s = p.scalars[r]
+    while s.done >= 0:
+        number += 1
+        heapq.heappush(events, (q.rows[s.done].last_token_s, number, END, s.done))
+        s.done = q.rows[s.done].link
+    return number
+
+
+@released
+def send_stage(
+    q: Requests,
+    client: Client,
+    queries: Queries,
+    query: int,
+    t: float,
+    events: list[tuple[float, int, int, int]],
+    number: int,
+) -> int:
+    """Send all calls of the query's present stage at time t; the engine sees them after the front end."""
+    stage = queries.stage[query]
+    first, end = client.stage_first[stage], client.stage_first[stage + 1]
+    queries.remaining[query] = end - first
+    for position in range(first, end):
+        i = query * client.width + position
+        q.rows[i].ready_s = t + client.frontend_s + client.frontend_token_s * q.rows[i].prompt
+        number += 1
+        heapq.heappush(events, (q.rows[i].ready_s, number, READY, i))
+        if client.timeout_s < math.inf:
+            number += 1
+            heapq.heappush(events, (t + client.timeout_s, number, DEADLINE, i))
+    return number
