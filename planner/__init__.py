@@ -1,0 +1,49 @@
+"""How many GPUs serve this many queries per second within these latencies, and what does one query cost?
+
+`Scenario.load(path)` reads the question; `plan`, `simulate` and `capacity` answer it. Names are imported when they
+are first used, because the simulator brings a compiler with it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from planner.deployment import Simulation, simulate
+    from planner.errors import InfeasibleError, InputError, PlannerError
+    from planner.planning import Plan, plan
+    from planner.scenario import Scenario
+    from planner.sizing import Capacity, capacity
+
+_HOMES = {
+    "Capacity": "planner.sizing",
+    "InfeasibleError": "planner.errors",
+    "InputError": "planner.errors",
+    "Plan": "planner.planning",
+    "PlannerError": "planner.errors",
+    "Scenario": "planner.scenario",
+    "Simulation": "planner.deployment",
+    "capacity": "planner.sizing",
+    "plan": "planner.planning",
+    "simulate": "planner.deployment",
+}
+
+__all__ = [
+    "Capacity",
+    "InfeasibleError",
+    "InputError",
+    "Plan",
+    "PlannerError",
+    "Scenario",
+    "Simulation",
+    "capacity",
+    "plan",
+    "simulate",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'planner' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

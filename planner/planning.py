@@ -1,0 +1,247 @@
+"""plan(): the cheapest fleet that holds the service levels, what a query then costs, and whether its revenue pays.
+
+The search is `sizing.search`; here its answer becomes one document, enough for reports, manifests and the exporter.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from planner.deployment import (
+    SCHEMA_VERSION,
+    Deployment,
+    Progress,
+    default_queries,
+    fleet_document,
+    make_load,
+    run,
+    run_document,
+)
+from planner.economics import Ads, Demand, demand_at_own_rate, fleet_cost, unit_economics, utilisation_by_hour
+from planner.errors import ScenarioError
+from planner.provenance import weakest_first
+from planner.scenario import Scenario
+from planner.simulation.load import Load
+from planner.simulation.outcome import BATCHES, CONFIDENCE, Outcome
+from planner.sizing import Search, Sized, search
+from planner.summary import plan_text
+
+DAY_LEVELS = (0.25, 0.5, 0.75, 1.0)  # of the peak: where the day's utilisation is simulated
+DAY_QUERIES = 4000
+STEADY_RULE = (
+    "a size is accepted only if the upper end of the 95 % batch-means interval meets every limit; "
+    "the next smaller fleet was simulated too"
+)
+OWN_RULE = "judged by the run's own statistic, for the demand as given; the next smaller fleet was simulated too"
+NOTHING: dict[str, Any] = {
+    "model": None,
+    "fleet": None,
+    "at_peak": None,
+    "one_fewer": None,
+    "one_fewer_gap": "",
+    "day": [],
+    "capacity_curve": [],
+    "distributions": {},
+    "cost": None,
+    "cost_lines": [],
+    "revenue": None,
+    "margin": None,
+    "break_even": {"qps": None, "rpm_usd": None, "gpu_hour_usd": None},
+    "economics_notes": [],
+    "confidence": None,
+    "provenance": [],
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer of `plan`. `document` has the JSON names; `probes` is a table of every simulated point."""
+
+    document: dict[str, Any]
+    probes: pd.DataFrame
+
+    @property
+    def feasible(self) -> bool:
+        """Whether any fleet holds the service levels."""
+        return bool(self.document["feasible"])
+
+    def as_dict(self) -> dict[str, Any]:
+        """The JSON document."""
+        return self.document
+
+    def __str__(self) -> str:
+        return plan_text(self.document)
+
+
+def plan(scenario: Scenario, *, seed: int = 0, requests: int | None = None, progress: Progress | None = None) -> Plan:
+    """Search every combination of the scenario's lists and answer with the cheapest fleet.
+
+    `requests` sets how many queries a full-length run counts (default: 1,000 beyond the strictest percentile).
+    `progress(what, done, total)` is called as candidates are sized. Raises InputErrors; a scenario that no fleet can
+    serve is no error but a plan with `feasible` false.
+    """
+    if not scenario.slo:
+        raise ScenarioError("slo", None, "is required: plan looks for the cheapest fleet that holds service levels")
+    found = search(scenario, seed, requests or default_queries(scenario), progress or (lambda what, done, total: None))
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "scenario": scenario.as_dict(),
+        "seed": seed,
+        "feasible": found.chosen is not None,
+        **(NOTHING if found.chosen is None else _answer(scenario, seed, found.chosen)),
+        "alternatives": _alternatives(scenario, seed, found),
+        "waterfall": [],
+    }
+    return Plan(document, _probe_table(found))
+
+
+def _answer(scenario: Scenario, seed: int, chosen: Sized) -> dict[str, Any]:
+    """Everything about the chosen fleet."""
+    deployment = chosen.option.deployment
+    serving = chosen.replicas - chosen.spare
+    peak, fewer = chosen.size.probe(serving), chosen.size.one_fewer
+    demand = _demand(scenario, peak.load, peak.outcome)
+    hours = _day(scenario, deployment, chosen.replicas, seed, demand, peak.outcome)
+    money = unit_economics(chosen.gpus, chosen.option.prices, demand, _ads(scenario), hours)
+    priced = [] if chosen.option.price_row is None else [chosen.option.price_row]
+    rows = weakest_first([*deployment.provenance, *money.provenance, *priced])
+    return {
+        "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
+        "fleet": fleet_document(deployment, chosen.replicas, chosen.spare),
+        "at_peak": run_document(deployment, peak.load, peak.outcome),
+        "one_fewer": None if fewer is None else run_document(deployment, fewer.load, fewer.outcome),
+        "one_fewer_gap": "" if fewer is None else fewer.broken(),
+        "day": [asdict(hour) for hour in money.day],
+        "capacity_curve": [probe.row("serving") for probe in sorted(chosen.size.probes, key=lambda p: (p.at, p.full))],
+        "distributions": peak.outcome.histograms() | _token_histograms(peak.load),
+        "cost": None if money.cost is None else asdict(money.cost),
+        "cost_lines": [asdict(line) for line in money.lines],
+        "revenue": None if money.revenue is None else asdict(money.revenue),
+        "margin": None if money.margin is None else asdict(money.margin),
+        "break_even": asdict(money.break_even),
+        "economics_notes": list(money.notes),
+        "confidence": {
+            "rule": STEADY_RULE if scenario.demand == "open" else OWN_RULE,
+            "level": CONFIDENCE,
+            "batches": BATCHES,
+            "samples": peak.outcome.figures["queries"],
+            "weakest": rows[0].kind,
+        },
+        "provenance": [row.as_dict() for row in rows],
+    }
+
+
+# --- demand and revenue ---
+
+
+def _ads(scenario: Scenario) -> Ads | None:
+    """The scenario's ads; factors that were left out stay out, so that they are shown as assumed."""
+    return None if scenario.revenue is None else Ads(**scenario.revenue.ads.model_dump(exclude_unset=True))
+
+
+def _demand(scenario: Scenario, load: Load, outcome: Outcome) -> Demand:
+    """The users' queries of a day, with the tokens that a query takes on average over all its calls."""
+    prompt = float(load.prompt_tokens.mean()) * load.width
+    output = float(load.output_tokens.mean()) * load.width
+    cache = scenario.query.response_cache
+    uncached = 1.0 if cache is None else 1.0 - cache.hit_rate
+    if scenario.traffic.peak_qps is None:
+        return demand_at_own_rate(outcome.figures["query_throughput"], uncached, prompt, output)
+    return Demand(scenario.traffic.peak_qps, scenario.traffic.day, uncached, prompt, output)
+
+
+def _day(
+    scenario: Scenario, deployment: Deployment, replicas: int, seed: int, demand: Demand, at_peak: Outcome
+) -> tuple[float, ...]:
+    """Utilisation of all replicas, the spare ones serving too, in each hour: simulated at a few levels of the load."""
+    if scenario.traffic.peak_qps is None:
+        return utilisation_by_hour(demand, [(demand.peak_qps, at_peak.figures["utilisation"])])
+    points = []
+    for level in DAY_LEVELS:
+        rate = level * scenario.traffic.peak_qps
+        quiet = scenario.with_values({"traffic.peak_qps": rate})
+        load = make_load(quiet, deployment.config.max_model_len, seed, DAY_QUERIES)
+        points.append((rate, run(deployment, quiet, load, replicas, seed).figures["utilisation"]))
+    return utilisation_by_hour(demand, points)
+
+
+def _token_histograms(load: Load) -> dict[str, Any]:
+    tables = {}
+    for name, values in (("prompt_tokens", load.prompt_tokens), ("output_tokens", load.output_tokens)):
+        counts, edges = np.histogram(values, bins=40)
+        tables[name] = {"edges": edges.tolist(), "counts": counts.astype(float).tolist()}
+    return tables
+
+
+# --- the other candidates ---
+
+
+def _alternatives(scenario: Scenario, seed: int, found: Search) -> list[dict[str, Any]]:
+    """Every candidate: those that hold, by price, then the rejected ones with the reason."""
+    rows = [_alternative(scenario, sized, sized is found.chosen) for sized in found.sized]
+    rows.sort(key=lambda row: (not row["chosen"], not row["feasible"], row["rank"]))
+    for row in rows:
+        del row["rank"]
+    return rows + [_row(rejected.choice, rejected.reason) for rejected in found.rejected]
+
+
+def _row(choice: dict[str, Any], reason: str | None) -> dict[str, Any]:
+    return {
+        "model": choice.get("model"),
+        "hardware": choice.get("hardware"),
+        "routing": choice.get("fleet.routing"),
+        "engine": {key.removeprefix("engine."): value for key, value in choice.items() if key.startswith("engine.")},
+        "feasible": False,
+        "replicas": None,
+        "gpus": None,
+        "usd_per_hour": None,
+        "usd_per_query": None,
+        "utilisation": None,
+        "reason": reason,
+        "verified": True,
+        "chosen": False,
+    }
+
+
+def _alternative(scenario: Scenario, sized: Sized, chosen: bool) -> dict[str, Any]:
+    candidate = sized.option.deployment.candidate
+    row = _row(sized.option.choice, sized.size.reason) | {
+        "model": candidate.model.name,
+        "hardware": candidate.gpu.name,
+        "routing": candidate.routing,
+        "engine": {
+            "quantization": candidate.options.quantization,
+            "tensor_parallel_size": candidate.options.tensor_parallel_size,
+        }
+        | _row(sized.option.choice, None)["engine"],
+        "verified": sized.size.verified,
+        "chosen": chosen,
+        "rank": (math.inf, 0),
+    }
+    if sized.size.serving is None:
+        return row
+    probe = sized.size.probe(sized.size.serving)
+    cost = fleet_cost(sized.gpus, sized.option.prices, _demand(scenario, probe.load, probe.outcome))
+    return row | {
+        "feasible": True,
+        "replicas": sized.replicas,
+        "gpus": sized.gpus,
+        "usd_per_hour": None if cost is None else cost.usd_per_hour,
+        "usd_per_query": None if cost is None else cost.usd_per_query,
+        "utilisation": probe.outcome.figures["utilisation"],
+        "rank": sized.rank,
+    }
+
+
+def _probe_table(found: Search) -> pd.DataFrame:
+    rows = []
+    for sized in found.sized:
+        candidate = sized.option.deployment.candidate
+        named = {"model": candidate.model.name, "hardware": candidate.gpu.name} | sized.option.choice
+        rows += [named | probe.row("serving") for probe in sized.size.probes]
+    return pd.DataFrame(rows)

@@ -1,0 +1,16 @@
+"""How much one fleet carries, and how small a fleet carries a load. Every probe is kept.
+
+All probes of one search see the same arrays (common random numbers), so that two sizes differ by their size alone.
+A search first finds its way on short runs judged by their point estimate, then settles on full-length ones: a size
+is accepted only if the upper end of its 95 % batch-means interval meets every limit, and the next smaller one is run
+as well and must fail. More replicas need not be better on one path, so neighbours are always run, never inferred.
+
+`probes` one simulated point · `replicas` the fewest replicas for a load · `search` all combinations of a scenario's
+lists · `load` the most load for some replicas.
+"""
+
+from planner.sizing.load import Capacity, capacity
+from planner.sizing.probes import Probe
+from planner.sizing.search import Search, Sized, search
+
+__all__ = ["Capacity", "Probe", "Search", "Sized", "capacity", "search"]

@@ -1,0 +1,66 @@
+"""One simulated point of a search, and whether it holds the service levels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from planner.simulation.load import Load
+from planner.simulation.outcome import Outcome
+
+SHORT_SHARE = 10  # a short run has a tenth of the queries of a full one
+LEAST_SHORT = 2000
+
+
+def short_of(queries: int) -> int:
+    """Queries of a short run."""
+    return max(queries // SHORT_SHARE, min(queries, LEAST_SHORT))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One simulated point: `at` is the number of serving replicas, the rate in queries/s, or the concurrency."""
+
+    at: float
+    full: bool  # full length, judged with its confidence interval
+    load: Load = field(repr=False)
+    outcome: Outcome = field(repr=False)
+
+    @property
+    def met(self) -> bool:
+        """Whether it holds the service levels: with confidence if full-length, by its point estimate if short."""
+        if self.full:
+            return self.outcome.slo_met
+        return not self.outcome.saturated and all(
+            check.value_ms is None or check.value_ms <= check.limit_ms for check in self.outcome.checks
+        )
+
+    def row(self, axis: str) -> dict[str, Any]:
+        """A line of the probes table."""
+        values = {check.key: check.value_ms for check in self.outcome.checks}
+        uppers = {f"{check.key}_upper": check.upper_ms for check in self.outcome.checks}
+        return {
+            axis: self.at,
+            "met": self.met,
+            "saturated": self.outcome.saturated,
+            "full_length": self.full,
+            **values,
+            **uppers,
+            "utilisation": self.outcome.figures["utilisation"],
+        }
+
+    def broken(self) -> str:
+        """What does not hold, in words: the limit that is exceeded most, or saturation."""
+        if self.outcome.saturated:
+            return "saturated: more arrives than is served"
+        worst, by = "", 1.0
+        for check in self.outcome.checks:
+            value = check.upper_ms if self.full and check.upper_ms is not None else check.value_ms
+            if value is not None and value / check.limit_ms > by:
+                worst, by = f"{check.key} {_ms(value)} > {_ms(check.limit_ms)}", value / check.limit_ms
+        return worst
+
+
+def _ms(value: float) -> str:
+    """Milliseconds with enough digits to tell a value from its limit."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

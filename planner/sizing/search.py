@@ -1,0 +1,157 @@
+"""All combinations of a scenario's lists, each sized, the cheapest one settled.
+
+unfold the lists → fit each into memory and find its price → size it on short runs → rank by price
+→ verify on full-length runs, from the cheapest on, until no other can come out cheaper
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from planner.catalogue.prices import gpu_hour
+from planner.deployment import Candidate, Deployment, Progress, Rejected, candidates, deploy
+from planner.economics import Prices
+from planner.errors import PlannerError
+from planner.provenance import Provenance
+from planner.scenario import RateCard, Scenario
+from planner.sizing.replicas import MOST_REPLICAS, Size, rough_size, verified_size
+
+SLACK = 0.05  # a short run's size is taken to be off by at most a replica or this share of its GPUs
+
+
+@dataclass(frozen=True)
+class Option:
+    """A combination that fits its GPUs and has its prices; `most_serving` replicas are within fleet.max_gpus."""
+
+    choice: dict[str, Any]
+    deployment: Deployment
+    prices: Prices
+    price_row: Provenance | None
+    most_serving: int
+
+
+@dataclass(frozen=True)
+class Sized:
+    """An option with its size; `size.serving` is None where no fleet of it holds the service levels."""
+
+    option: Option
+    size: Size
+    spare: int
+
+    @property
+    def replicas(self) -> int:
+        """Serving and spare replicas. Only of an option that holds."""
+        if self.size.serving is None:
+            raise ValueError(f"no fleet holds: {self.size.reason}")
+        return self.size.serving + self.spare
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all replicas."""
+        return self.replicas * self.option.deployment.gpus_per_replica
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """What orders options: USD an hour for GPUs (their number where there is no price), then GPUs."""
+        price = self.option.prices.gpu_hour_usd
+        return self.gpus * (1.0 if price is None else price), self.gpus
+
+    @property
+    def least_rank(self) -> float:
+        """The least that `rank` could still come to when this size is verified."""
+        slack = max(self.option.deployment.gpus_per_replica, SLACK * self.gpus)
+        return self.rank[0] * max(self.gpus - slack, 0.0) / self.gpus
+
+
+@dataclass(frozen=True)
+class Search:
+    """Every combination, in the scenario's order, and the one chosen (None: none holds)."""
+
+    sized: tuple[Sized, ...]
+    rejected: tuple[Rejected, ...]
+    chosen: Sized | None
+
+
+def search(scenario: Scenario, seed: int, queries: int, progress: Progress) -> Search:
+    """Size every combination and choose the cheapest; `queries` is the length of a full run.
+
+    A combination that cannot be is kept with its reason; where it is the scenario's only one its InputError is
+    raised. One that holds at no size is an answer.
+    """
+    options: list[Option] = []
+    rejected: list[Rejected] = []
+    for found in candidates(scenario):
+        option = _option(found, scenario)
+        if isinstance(option, Option):
+            options.append(option)
+        else:
+            rejected.append(option)
+    rough = _rough_sizes(options, scenario, seed, queries, progress)
+    return _settle(rough, tuple(rejected), scenario, seed, queries, progress)
+
+
+def _option(found: Candidate | Rejected, scenario: Scenario) -> Option | Rejected:
+    """Fit one candidate into memory and find its price; in a search what cannot be is kept with its reason."""
+    if isinstance(found, Rejected):
+        return found
+    try:
+        prices, price_row = _prices(found, scenario)
+        deployment = deploy(found)
+    except PlannerError as error:
+        if not found.choice:
+            raise
+        return Rejected(found.choice, str(error))
+    spare, most = scenario.fleet.spare_replicas, MOST_REPLICAS
+    if scenario.fleet.max_gpus is not None:
+        most = scenario.fleet.max_gpus // deployment.gpus_per_replica - spare
+    if most < 1:
+        beside = f" beside {spare} spare" if spare else ""
+        rule = f"does not hold one replica of {deployment.gpus_per_replica} GPUs{beside}"
+        return Rejected(found.choice, f"fleet.max_gpus (={scenario.fleet.max_gpus}): {rule}")
+    return Option(found.choice, deployment, prices, price_row, most)
+
+
+def _prices(candidate: Candidate, scenario: Scenario) -> tuple[Prices, Provenance | None]:
+    given = scenario.prices
+    if isinstance(given.gpu_hour_usd, RateCard):
+        price = gpu_hour(candidate.gpu.name, given.gpu_hour_usd.rate_card)
+        return Prices(price.usd, given.compute_share, given.retrieval_usd_per_query), price.provenance()
+    return Prices(given.gpu_hour_usd, given.compute_share, given.retrieval_usd_per_query), None
+
+
+def _rough_sizes(options: list[Option], scenario: Scenario, seed: int, queries: int, progress: Progress) -> list[Sized]:
+    """Short-run sizes, on all cores: the kernel runs without the interpreter's lock."""
+    done = 0
+
+    def size(option: Option) -> Sized:
+        nonlocal done
+        found = rough_size(option.deployment, scenario, seed, queries, option.most_serving)
+        done += 1
+        progress("sizing candidates", done, len(options))
+        return Sized(option, found, scenario.fleet.spare_replicas)
+
+    first = [size(option) for option in options[:1]]  # alone: it compiles, which threads would do twice over
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        return [*first, *pool.map(size, options[1:])]
+
+
+def _settle(
+    rough: list[Sized], rejected: tuple[Rejected, ...], scenario: Scenario, seed: int, queries: int, progress: Progress
+) -> Search:
+    """Verify the cheapest, then every other that might still turn out cheaper than the best so far."""
+    settled = {id(sized.option): sized for sized in rough}
+    best: Sized | None = None
+    holding = [sized for sized in rough if sized.size.serving is not None]
+    for number, sized in enumerate(sorted(holding, key=lambda sized: sized.rank), start=1):
+        if best is not None and sized.least_rank >= best.rank[0]:
+            continue
+        progress("verifying the cheapest", number, number)
+        size = verified_size(sized.size, scenario, seed, queries, sized.option.most_serving)
+        verified = replace(sized, size=size)
+        settled[id(sized.option)] = verified
+        if size.serving is not None and (best is None or verified.rank < best.rank):
+            best = verified
+    return Search(tuple(settled.values()), rejected, best)
