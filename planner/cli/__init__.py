@@ -1,0 +1,10 @@
+"""The command `planner`: one short file per verb, which reads, calls and writes.
+
+Where to look: `app` the verbs and what an error becomes · `options` what verbs share, and how a scenario is found ·
+`output` JSON, tables, files, progress · `plan`, `simulate`, `capacity`, `sweep`, `catalogue`, `schema` the verbs.
+Whatever is slow to import (numba, pandas, matplotlib, scipy) is imported inside a verb, so that help comes at once.
+"""
+
+from planner.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,103 @@
+"""The group of verbs, and what becomes of errors: exit codes and one line on standard error.
+
+0 answered · 1 no fleet fits, no load holds · 2 bad input · 130 interrupted · 141 the reader of our output went away.
+An exception that nobody raised on purpose is a defect and leaves its traceback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+from planner.cli.capacity import capacity
+from planner.cli.catalogue import catalogue
+from planner.cli.plan import plan
+from planner.cli.schema import schema
+from planner.cli.simulate import simulate
+from planner.cli.sweep import sweep
+from planner.errors import PlannerError
+
+BAD_INPUT, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+
+
+class _Verbs(click.Group):
+    """A group whose `main` always ends the process, with this program's own exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order in which they are needed, not of the alphabet."""
+        return list(self.commands)
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        extra["standalone_mode"] = False
+        try:
+            code = super().main(args, prog_name or "planner", **extra)
+            sys.stdout.flush()
+        except PlannerError as error:
+            code = _refuse(str(error), error.exit_code)
+        except click.ClickException as error:
+            code = _refuse(error.format_message(), BAD_INPUT)
+        except (click.Abort, KeyboardInterrupt):
+            click.echo("interrupted", err=True)
+            code = INTERRUPTED
+        except BrokenPipeError:
+            code = _reader_gone()
+        sys.exit(code)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb. click itself would answer a closed pipe with 1, which here means that nothing fits."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return _reader_gone()
+
+
+def _reader_gone() -> int:
+    # The interpreter flushes once more at exit; that must not fail again.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED
+
+
+def _refuse(message: str, code: int) -> int:
+    click.echo(f"planner: error: {' '.join(message.split())}", err=True)
+    return code
+
+
+@click.group(
+    name="planner",
+    cls=_Verbs,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="vllm-capacity-planner", prog_name="planner", message="%(prog)s %(version)s")
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """How many GPUs serve this many queries per second within these latencies, what does one query cost, and does its
+    ad revenue pay for it?
+
+    SCENARIO is a YAML file, or the name of a shipped example such as ai-search. Answers go to standard output,
+    progress and errors to standard error. Exit codes: 0 answered, 1 no fleet fits or no load holds, 2 bad input, 130
+    interrupted.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+for verb in (plan, sweep, simulate, capacity, catalogue, schema):
+    cli.add_command(verb)
+
+
+def main() -> NoReturn:
+    """Run the command line of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show "≤" gets "?", not a traceback.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    cli.main()

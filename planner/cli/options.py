@@ -1,0 +1,132 @@
+"""What the verbs share: options, finding a scenario by path or example name, `--set`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+import planner
+from planner.errors import ScenarioError, nearest_names
+
+if TYPE_CHECKING:
+    from planner.scenario import Scenario
+
+F = TypeVar("F", bound=Callable[..., Any])
+TRACE_FILE = "traffic.arrivals.trace.file"
+
+
+class OutputFile(click.Path):
+    """A file to write, refused before the work begins where its folder does not exist or its suffix is not one of
+    `suffixes`.
+    """
+
+    def __init__(self, suffixes: tuple[str, ...] = ()) -> None:
+        super().__init__(dir_okay=False, writable=True)
+        self.suffixes = suffixes
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; a usage error where it could not be written."""
+        path = Path(str(super().convert(value, param, ctx)))
+        if not path.parent.is_dir():
+            self.fail(f"{click.format_filename(path)}: there is no folder {click.format_filename(path.parent)}.")
+        if self.suffixes and path.suffix.lower() not in self.suffixes:
+            self.fail(f"{click.format_filename(path)}: must end in {' or '.join(self.suffixes)}.")
+        return path
+
+
+def scenario_options(command: F) -> F:
+    """SCENARIO, --set, --requests, --seed, --json: what every verb that simulates takes."""
+    for decorate in (
+        click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."),
+        click.option(
+            "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed; repeats to the bit."
+        ),
+        click.option(
+            "--requests", type=click.IntRange(min=1), metavar="N", help="Queries to count in a run, after its warm-up."
+        ),
+        click.option(
+            "--set",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Change a key of the scenario, as traffic.peak_qps=40; may be repeated.",
+        ),
+        click.argument("source", metavar="SCENARIO"),
+    ):
+        command = decorate(command)
+    return command
+
+
+def read_scenario(source: str, settings: Iterable[str]) -> Scenario:
+    """The scenario of a file or shipped example, with `--set` applied; raises ScenarioError."""
+    from planner.scenario import Scenario
+
+    scenario = Scenario.load(find_scenario(source))
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        key, text = split_setting(setting, "--set")
+        changes[key] = from_here(key, text)
+    return scenario.with_values(changes) if changes else scenario
+
+
+def split_setting(setting: str, option: str) -> tuple[str, str]:
+    """The full dotted key and the text of KEY=VALUE."""
+    from planner.scenario.document import full_key
+
+    key, equals, text = setting.partition("=")
+    if not equals or not key.strip():
+        raise click.UsageError(f"{option} {setting}: must be KEY=VALUE.")
+    return full_key(key.strip()), text
+
+
+def from_here(key: str, text: str) -> str:
+    """A value as YAML text; a relative trace file, which in a scenario starts from the scenario's folder, starts
+    from the current folder when it is given on the command line.
+    """
+    from planner.scenario.yaml_text import parse
+
+    if key != TRACE_FILE:
+        return text
+    value = parse(text, key, text)
+    return json.dumps(str(Path(value).expanduser().absolute())) if isinstance(value, str) else text
+
+
+def find_scenario(source: str) -> Path:
+    """The file that exists under this path, else the shipped example of this name."""
+    path = Path(source)
+    if path.exists():
+        return path
+    shipped = {example.stem: example for example in sorted(examples_folder().glob("*.yaml"))}
+    found = shipped.get(path.name.removesuffix(".yaml"))
+    if found is not None and path.parent in (Path(), Path("examples")):
+        return found
+    rule = f"no such file, nor a shipped example ({', '.join(shipped)})"
+    raise ScenarioError("scenario file", source, rule, nearest_names(path.stem, shipped))
+
+
+def examples_folder() -> Path:
+    """Inside the package in an installed wheel, beside it in a checkout."""
+    package = Path(planner.__file__).parent
+    inside = package / "examples"
+    return inside if inside.is_dir() else package.parent / "examples"
+
+
+def finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """An option's callback: the number is above 0 and finite."""
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise click.BadParameter(f"{value} must be above 0 and finite.", context, parameter)
+    return value
+
+
+def check_length(scenario: Scenario, **given: float | None) -> None:
+    """At most one option for the length of a run; a warning where the load says its own."""
+    names = [f"--{name}" for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise click.UsageError(f"give only one of {' and '.join(names)}.")
+    if names and scenario.demand != "open":
+        click.echo(f"planner: warning: {names[0]} has no effect: {scenario.demand} demand has its own length", err=True)

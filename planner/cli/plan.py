@@ -1,0 +1,46 @@
+"""`planner plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from planner.cli.options import OutputFile, check_length, read_scenario, scenario_options
+from planner.cli.output import compile_note, json_text, progress_bar, write_file
+
+
+@click.command(short_help="The cheapest fleet that holds the service levels.")
+@scenario_options
+@click.option("--out", type=OutputFile(), metavar="FILE", help="Also write the JSON document to FILE.")
+@click.option("--waterfall", is_flag=True, hidden=True)
+def plan(
+    source: str,
+    settings: tuple[str, ...],
+    requests: int | None,
+    seed: int,
+    as_json: bool,
+    out: Path | None,
+    waterfall: bool,
+) -> int:
+    """The cheapest fleet that holds the service levels at the peak.
+
+    Shows the fleet, the smaller one that fails, cost, revenue and margin of a query, every rejected candidate with
+    its reason, and where each number comes from. Exit code 1: no fleet fits.
+
+    \b
+    planner plan ai-search
+    planner plan scenario.yaml --set peak_qps=200 --json
+    """
+    if waterfall:
+        raise click.UsageError("--waterfall: not supported yet.")
+    scenario = read_scenario(source, settings)
+    check_length(scenario, requests=requests)
+    from planner import plan as answer
+
+    with compile_note(), progress_bar() as progress:
+        result = answer(scenario, seed=seed, requests=requests, progress=progress)
+    if out is not None:
+        write_file(out, json_text(result.as_dict()) + "\n")
+    click.echo(json_text(result.as_dict()) if as_json else str(result))
+    return 0 if result.feasible else 1

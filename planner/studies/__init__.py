@@ -1,0 +1,1 @@
+"""Whatever plans many times: `sweep` over the values of one or two keys."""
