@@ -68,7 +68,40 @@ ROWS = [
     ("engine/max_num_seqs", 1.5, "engine.max_num_seqs (=1.5)", "must be a whole number", "fraction of a seat"),
     ("engine/max_num_seqs", True, "engine.max_num_seqs (=True)", "must be a whole number", "true is not 1"),
     ("engine/max_num_seqs", 0, "engine.max_num_seqs (=0)", "must be >= 1", "zero seats"),
-    ("engine/max_num_seqs", 10**12, "engine.max_num_seqs", "must be <= 2147483647", "beyond 32 bits"),
+    ("engine/max_model_len", 10**12, "engine.max_model_len", "must be <= 2147483647", "beyond 32 bits"),
+    ("engine/max_num_seqs", 65_537, "engine.max_num_seqs (=65537)", "must be <= 65536", "more seats than memory"),
+    ("engine/max_num_batched_tokens", 2**20 + 1, "engine.max_num_batched_tokens", "must be <= 1048576", "a long table"),
+    ("engine/num_gpu_blocks_override", 20_000_001, "engine.num_gpu_blocks_override", "<= 20000000", "memory"),
+    ("engine/block_size", 2**31, "engine.block_size", "must be <= 16384", "memory"),
+    ("engine/data_parallel_size", 1025, "engine.data_parallel_size (=1025)", "must be <= 1024", "memory"),
+    ("traffic/peak_qps", 1.1e7, "traffic.peak_qps (=11000000.0)", "must be <= 10000000", "beyond any fleet"),
+    ("traffic/timeout_s", 1e-9, "traffic.timeout_s (=1e-09)", "must be >= 0.001", "nothing answers so soon"),
+    (ARRIVALS, {"trace": {"format": "azure", "speedup": 1e-9}}, "traffic.arrivals.trace.speedup", ">= 1e-06", "slow"),
+    (
+        ARRIVALS,
+        {"trace": {"format": "azure", "speedup": 1e300}},
+        "traffic.arrivals.trace.speedup",
+        "<= 1000000",
+        "fast",
+    ),
+    (ARRIVALS, {"closed": {"concurrency": 10**7}}, "traffic.arrivals.closed.concurrency", "<= 2000000", "memory"),
+    (ARRIVALS, {"closed": {"concurrency": 1, "think_s": 1e300}}, "traffic.arrivals.closed.think_s", "<= 1", "overflow"),
+    (ARRIVALS, {"offline": {"requests": 10**8}}, "traffic.arrivals.offline.requests", "must be <= 50000000", "memory"),
+    (
+        ARRIVALS,
+        {"closed": {"concurrency": 1000, "requests_per_client": 100_000}},
+        "traffic.arrivals.closed.requests_per_client (=100000)",
+        "with 1000 clients makes more than 50000000 queries",
+        "their product counts",
+    ),
+    (PROMPT, {"lognormal": {"mean": 9, "cv": 1e300}}, "query.stages[0].prompt_tokens.lognormal.cv", "<= 100", "cv²"),
+    (PROMPT, {"normal": {"mean": 9, "sd": 1e300}}, "query.stages[0].prompt_tokens.normal.sd", "<= 1", "overflow"),
+    ("slo/p99.999_ttft_ms", "<=1", "slo.p99.999_ttft_ms (=<=1)", "at most 99.99", "a hundred million queries"),
+    ("fleet/replicas", 20_001, "fleet.replicas (=20001)", "must be <= 20000", "memory"),
+    ("fleet/spare_replicas", 20_001, "fleet.spare_replicas (=20001)", "must be <= 20000", "memory"),
+    ("fleet/min_replicas", 20_001, "fleet.min_replicas (=20001)", "must be <= 20000", "memory"),
+    ("fleet", {"replicas": 20_000, "max_gpus": 0}, "fleet.max_gpus (=0)", "must be >= 1", "no GPU"),
+    ("prices/gpu_hour_usd", 1e300, "prices.gpu_hour_usd (=1e+300)", "must be <= 1000000000", "overflow"),
     ("engine/max_model_len", [8192, 1], "engine.max_model_len[1] (=1)", "must be >= 2", "no room for an answer"),
     ("engine/tensor_parallel_size", [1, 1], "engine.tensor_parallel_size (=[1, 1])", "twice", "duplicate choice"),
     ("engine/quantization", "fp9", "engine.quantization (=fp9)", "nearest: fp8", "unknown format"),
@@ -85,7 +118,7 @@ ROWS = [
     (ARRIVALS, {"gamma": {}}, "traffic.arrivals.gamma.burstiness", "is required", "missing"),
     (ARRIVALS, {"gamma": {"burstiness": 1}, "closed": {}}, "traffic.arrivals", "only one of: gamma, closed", "two"),
     (ARRIVALS, {"trace": {"format": "azur"}}, "traffic.arrivals.trace.format (=azur)", "nearest: azure", "misspelt"),
-    (ARRIVALS, {"trace": {"format": "azure", "speedup": 0}}, "traffic.arrivals.trace.speedup", "> 0", "zero"),
+    (ARRIVALS, {"trace": {"format": "azure", "speedup": 0}}, "traffic.arrivals.trace.speedup", ">= 1e-06", "zero"),
     (ARRIVALS, {"closed": {"concurrency": 4}}, "traffic.peak_qps (=10)", "closed, which sets its own rate", "both"),
     (ARRIVALS, {"offline": {"requests": 4}}, "traffic.peak_qps (=10)", "offline", "both"),
     (ARRIVALS, {"trace": {"format": "azure"}}, "traffic.peak_qps (=10)", "trace", "both"),
@@ -99,7 +132,7 @@ ROWS = [
     ),
     ("traffic/day", [1.0] * 23, "traffic.day", "at least 24 items, not 23", "an hour is missing"),
     ("traffic/day", [0.5] * 24, "traffic.day", "the largest of the 24 shares must be 1", "no peak"),
-    ("traffic/day", [1.0] * 23 + [0], "traffic.day[23] (=0)", "must be > 0", "a dead hour"),
+    ("traffic/day", [1.0] * 23 + [0], "traffic.day[23] (=0)", "must be >= 1e-06", "a dead hour"),
     ("traffic/day", [1.0] * 23 + [2], "traffic.day[23] (=2)", "must be <= 1", "above the peak"),
     ("traffic/day", 1, "traffic.day (=1)", "must be a list", "scalar for a list"),
     ("query/stages", [], "query.stages (=[])", "at least 1", "empty list"),
@@ -166,13 +199,14 @@ ROWS = [
     ("fleet/routing", "robin", "fleet.routing (=robin)", "nearest: round_robin", "misspelt"),
     ("prices/gpu_hour_usd", 0, "prices.gpu_hour_usd (=0)", "must be > 0", "a free GPU"),
     ("prices/gpu_hour_usd", {"ratecard": "x"}, "prices.gpu_hour_usd.ratecard (=x)", "nearest: rate_card", "misspelt"),
-    ("prices/compute_share", 0, "prices.compute_share (=0)", "must be > 0", "zero"),
+    ("prices/compute_share", 0, "prices.compute_share (=0)", "must be >= 1e-06", "zero"),
     ("prices/compute_share", 95, "prices.compute_share (=95)", "must be <= 1", "percent for a share"),
     ("revenue", {}, "revenue.ads", "is required", "revenue from nothing"),
     ("revenue/ads", {}, "revenue.ads.usd_per_query", "is required", "ads without a price"),
     ("revenue/ads", {"ecpm_usd": 5}, "revenue.ads.ads_per_query", "is required", "absent is never zero"),
     ("revenue/ads", {"usd_per_query": 1, "ecpm_usd": 5}, "revenue.ads.usd_per_query (=1)", "alone", "two bases"),
     ("revenue/ads", {"usd_per_query": 1, "fill": 0.5}, "revenue.ads.usd_per_query (=1)", "net of fill", "two bases"),
+    ("revenue/ads", {"usd_per_query": 1, "fill": 1}, "revenue.ads.usd_per_query (=1)", "net of fill", "1 is given too"),
 ]
 
 
@@ -185,6 +219,56 @@ def test_a_bad_value_is_refused_in_one_line(where: str, value: Any, starts: str,
     assert holds in line, (because, line)
     assert "\n" not in line
     assert caught.value.exit_code == 2
+
+
+TOGETHER = [
+    # engine, fleet, the line starts with, holds, because
+    ({"max_num_seqs": [16, 65_536]}, {"replicas": 1000}, "engine.max_num_seqs", "50000000 over all 1000", "seats"),
+    (
+        {"num_gpu_blocks_override": 20_000_000},
+        {"replicas": 26},
+        "engine.num_gpu_blocks_override",
+        "500000000",
+        "blocks",
+    ),
+    ({"data_parallel_size": [1, 8]}, {"replicas": 2501}, "fleet.replicas (=2501)", "at most 20000", "ranks"),
+]
+
+
+@pytest.mark.parametrize(("engine", "fleet", "starts", "holds", "because"), TOGETHER, ids=[row[4] for row in TOGETHER])
+def test_what_no_memory_holds_together_is_refused(
+    engine: dict[str, Any], fleet: dict[str, Any], starts: str, holds: str, because: str
+) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        Scenario.from_dict(GOOD | {"engine": engine, "fleet": fleet})
+    assert str(caught.value).startswith(starts), because
+    assert holds in str(caught.value), because
+
+
+NOT_OPEN = [
+    {"trace": {"format": "azure"}},
+    {"closed": {"concurrency": 4}},
+    {"offline": {"requests": 4}},
+]
+
+
+@pytest.mark.parametrize("arrivals", NOT_OPEN, ids=[next(iter(arrivals)) for arrivals in NOT_OPEN])
+def test_a_day_stands_only_beside_a_rate(arrivals: dict[str, Any]) -> None:
+    traffic = {"arrivals": arrivals, "day": [1.0] * 23 + [0.5]}
+    with pytest.raises(ScenarioError, match=r"^traffic\.day \(=.*may not stand beside arrivals: "):
+        Scenario.from_dict(GOOD | {"traffic": traffic})
+    flat = Scenario.from_dict(GOOD | {"traffic": traffic | {"day": [1.0] * 24}})
+    assert (1.0,) * 24 == flat.traffic.day
+
+
+def test_a_response_cache_beside_a_closed_loop_is_not_supported_yet() -> None:
+    data = GOOD | {"traffic": {"arrivals": {"closed": {"concurrency": 4, "think_s": 8}}}}
+    query = GOOD["query"] | {"response_cache": {"hit_rate": 0.3}}
+    with pytest.raises(
+        UnsupportedError, match=r"^query\.response_cache\.hit_rate \(=0\.3\): .*closed is not supported"
+    ):
+        Scenario.from_dict(data | {"query": query})
+    assert Scenario.from_dict(data | {"query": GOOD["query"] | {"response_cache": {"hit_rate": 0}}}).demand == "closed"
 
 
 RESERVED = [

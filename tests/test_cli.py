@@ -61,7 +61,11 @@ def calls(monkeypatch):
 
 PASSED_ON = [
     (("plan", "ai-search"), {"seed": 0, "requests": None, "progress": None}, "the defaults, no bar without a terminal"),
-    (("plan", "ai-search", "--seed", "7", "--requests", "50"), {"seed": 7, "requests": 50, "progress": None}, "both"),
+    (
+        ("plan", "ai-search", "--seed", "7", "--requests", "5000"),
+        {"seed": 7, "requests": 5000, "progress": None},
+        "both",
+    ),
     (("simulate", "two-stage-search"), {"seed": 0, "requests": None, "duration_s": None}, "the defaults"),
     (
         ("simulate", "two-stage-search", "--duration", "60"),
@@ -120,6 +124,13 @@ def test_a_length_that_has_no_effect_is_warned_of_on_standard_error(calls):
     result = run("simulate", "chat-closed-loop", "--requests", "9", "--json")
     assert "planner: warning: --requests has no effect: closed demand has its own length\n" == result.stderr
     assert 0 == result.exit_code
+
+
+def test_replicas_given_to_plan_are_warned_of_on_standard_error(calls):
+    result = run("plan", "ai-search", "--set", "fleet.replicas=3", "--json")
+    effect = "has no effect: plan chooses the replicas; fleet.min_replicas is the floor"
+    assert f"planner: warning: fleet.replicas (=3) {effect}\n" == result.stderr
+    assert {"verb", "nothing", "endless", "count"} == set(json.loads(result.stdout))
 
 
 # --- finding a scenario ---

@@ -33,6 +33,13 @@ REFUSED = [
     (["plan", "ai-search", "--waterfall"], "--waterfall: not supported yet", "reserved"),
     (["plan", "ai-search", "--requests", "0"], "--requests", "at least one"),
     (["plan", "ai-search", "--requests", "many"], "--requests", "a number"),
+    (["plan", "ai-search", "--requests", "999"], "at least 1000: fewer give no confidence interval", "too short"),
+    (["capacity", "ai-search", "--requests", "999"], "at least 1000: fewer give no confidence interval", "too short"),
+    (["sweep", "ai-search", "--vary", "peak_qps=2", "--requests", "9"], "at least 1000", "a sweep is made of plans"),
+    (["simulate", "ai-search", "--requests", "50000001"], "--requests", "beyond all memory"),
+    (["simulate", "ai-search", "--duration", "1e300"], "must be at most 10000000 seconds", "beyond all memory"),
+    (["simulate", "ai-search", "--set", "peak_qps=1e300"], "traffic.peak_qps (=1e+300): must be <=", "overflow"),
+    (["sweep", "ai-search", "--vary", "hardware=h100,h1000"], "hardware (=h1000): is not in the", "before any plan"),
     (["plan", "ai-search", "--seed", "-1"], "--seed", "numpy's seeds are not negative"),
     (["plan", "ai-search", "--out", "nowhere/plan.json"], "there is no folder", "before the work begins"),
     (["simulate", "ai-search", "--duration", "nan"], "must be above 0 and finite", "NaN is no length"),
@@ -137,6 +144,36 @@ def test_ctrl_c_says_interrupted_and_leaves_no_file(tmp_path):
         os.close(pipe)
     assert (130, "", "interrupted") == (process.returncode, output, errors.strip())
     assert not out.exists()
+
+
+BUSY = """
+import sys, threading, time
+from concurrent.futures import ThreadPoolExecutor
+import planner
+from planner.cli.app import main
+
+def plan(*_, **__):
+    with ThreadPoolExecutor() as pool:  # joined at its end, whatever ends it
+        pool.submit(time.sleep, 30)
+        print("at work", flush=True)
+        return pool.submit(time.sleep, 30).result()
+
+planner.plan = plan
+sys.argv = ["planner", "plan", "ai-search"]
+main()
+"""
+
+
+def test_ctrl_c_does_not_wait_for_the_threads_of_a_search():
+    command = [sys.executable, "-c", BUSY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "at work\n" == process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        begun = time.monotonic()
+        output, errors = process.communicate(timeout=60)
+    assert time.monotonic() - begun < 2
+    assert (130, "", "interrupted") == (process.returncode, output, errors.strip())
 
 
 def _open_once_read(pipe: Path) -> int:

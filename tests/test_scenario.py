@@ -108,6 +108,14 @@ def test_there_are_the_five_examples() -> None:
     assert {"ai-search", "two-stage-search", "moe-vs-dense", "chat-closed-loop", "trace-azure"} <= names
 
 
+def test_ad_factors_that_were_not_given_stay_out_of_a_round_trip(minimal: Scenario) -> None:
+    scenario = minimal.with_values({"revenue": {"ads": {"ecpm_usd": 18, "ads_per_query": 2}}})
+    again = Scenario.from_dict(scenario.as_dict())
+    assert again.revenue is not None
+    assert {"ecpm_usd": 18.0, "ads_per_query": 2.0} == again.revenue.ads.model_dump(exclude_unset=True)
+    assert (None, None) == (again.revenue.ads.fill, again.revenue.ads.publisher_share)
+
+
 ROUND_TRIPS = [
     ("traffic.arrivals", {"gamma": {"burstiness": 0.5}}),
     ("traffic.arrivals", "constant"),
@@ -120,6 +128,8 @@ ROUND_TRIPS = [
     ("slo", {"p99.9_e2e_ms": "<=12.5", "mean_itl_ms": "<=30"}),
     ("fleet.routing", ["random", "round_robin"]),
     ("prices.gpu_hour_usd", 2.5),
+    ("revenue", {"ads": {"usd_per_query": 0.04}}),
+    ("revenue", {"ads": {"ecpm_usd": 18.0, "ads_per_query": 2.0}}),
     ("revenue", {"ads": {"ecpm_usd": 18.0, "ads_per_query": 2.0, "fill": 0.8, "publisher_share": 0.7}}),
 ]
 
@@ -299,7 +309,7 @@ def test_the_json_schema_completes_every_key_and_forbids_others() -> None:
         if section.get("type") == "object":
             assert section["additionalProperties"] is False, name
     tensor_parallel = schema["$defs"]["Engine"]["properties"]["tensor_parallel_size"]["anyOf"]
-    assert {"type": "integer", "minimum": 1, "maximum": 2**31 - 1} in tensor_parallel
+    assert {"type": "integer", "minimum": 1, "maximum": 1024} in tensor_parallel
     assert [item["type"] for item in tensor_parallel] == ["integer", "array"]
 
 

@@ -15,7 +15,7 @@ from matplotlib.image import imread
 
 from planner.cli.app import cli
 from planner.cli.sweep import split_values
-from planner.errors import MisfitError, ScenarioError
+from planner.errors import MisfitError, ScenarioError, UnknownNameError, UnsupportedError
 from planner.report.charts import image, sweep_chart
 from planner.report.tables import sweep_table
 from planner.scenario import Scenario
@@ -102,6 +102,24 @@ def test_the_only_candidate_that_cannot_work_is_a_point_where_nothing_fits(plans
     assert (False, "hardware (=a10g-24gb): does not hold the model") == (point["feasible"], point["reason"])
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnknownNameError("prices.gpu_hour_usd.rate_card", "spot", "has no offer for h200-sxm-141gb"),
+        UnsupportedError("hardware", "h200-sxm-141gb", "is not modelled"),
+    ],
+)
+def test_a_point_without_price_or_model_stays_with_its_reason(monkeypatch, error):
+    def plan(scenario, **_):
+        if scenario.hardware == ("h200",):
+            raise error
+        return _Plan({"feasible": False, "alternatives": []})
+
+    monkeypatch.setattr(room, "plan", plan)
+    points = sweep(SCENARIO, {"hardware": ["h100", "h200"]}).as_dict()["points"]
+    assert [(False, None), (False, str(error))] == [(point["feasible"], point["reason"]) for point in points]
+
+
 REFUSED = [
     ({}, "vary", "nothing to vary"),
     ({"peak_qps": []}, "traffic.peak_qps", "no value"),
@@ -117,6 +135,12 @@ def test_bad_input_is_refused_before_the_first_plan(plans, vary, key, because):
     with pytest.raises(ScenarioError) as caught:
         sweep(SCENARIO, vary)
     assert key == caught.value.key, because
+    assert [] == plans
+
+
+def test_a_misspelt_gpu_is_refused_before_the_first_plan(plans):
+    with pytest.raises(UnknownNameError, match="h1000"):
+        sweep(SCENARIO, {"hardware": ["h100", "h1000"]})
     assert [] == plans
 
 

@@ -151,6 +151,32 @@ def test_a_thinned_constant_load_keeps_its_clock() -> None:
     assert np.diff(ticks).max() > 1.5
 
 
+@pytest.mark.parametrize("law", ["constant", "poisson", {"gamma": {"burstiness": 0.25}}], ids=str)
+def test_thinned_gaps_have_the_moments_of_a_thinned_renewal_process(law: Any) -> None:
+    """A gap is the sum of K gaps, K geometric with mean 1/p: variance = cv²/p + (1 − p)/p² in mean gaps squared."""
+    cv2 = {"constant": 0.0, "poisson": 1.0}.get(str(law), 4.0)
+    pass_rate = 0.4
+    run = load(scenario(traffic__arrivals=law, query__response_cache__hit_rate=1 - pass_rate, peak_qps=1), 200_000)
+    gaps = np.diff(run.arrival_s)
+    assert 1 / pass_rate == pytest.approx(gaps.mean(), rel=0.02)
+    assert cv2 / pass_rate + (1 - pass_rate) / pass_rate**2 == pytest.approx(gaps.var(), rel=0.04)
+    assert 0 == pytest.approx(np.corrcoef(gaps[1:], gaps[:-1])[0, 1], abs=0.01)
+
+
+@pytest.mark.parametrize("law", ["constant", "poisson", {"gamma": {"burstiness": 0.25}}], ids=str)
+@pytest.mark.parametrize("hit_rate", [0.999, 1 - 1e-7])
+def test_a_cache_that_answers_nearly_all_takes_no_longer_to_draw(law: Any, hit_rate: float) -> None:
+    run = load(scenario(traffic__arrivals=law, query__response_cache__hit_rate=hit_rate), 100_000)
+    assert run.queries == 100_000
+    assert run.cached_share == pytest.approx(hit_rate, abs=1e-4)
+    assert 10 * (1 - hit_rate) == pytest.approx(run.queries / run.arrival_s[-1], rel=0.03)
+
+
+def test_poisson_arrivals_at_another_hit_rate_are_the_same_only_further_apart() -> None:
+    half, tenth = (load(scenario(query__response_cache__hit_rate=share)) for share in (0.5, 0.9))
+    np.testing.assert_allclose(tenth.arrival_s, 5 * half.arrival_s, rtol=1e-12)
+
+
 # --- closed and offline ---
 
 CLOSED = [
@@ -187,12 +213,11 @@ def test_an_offline_batch_arrives_at_once() -> None:
     assert not run.arrival_s.any()
 
 
-def test_cached_queries_are_left_out_of_closed_and_offline_loads() -> None:
+def test_cached_queries_are_left_out_of_an_offline_batch() -> None:
     cached = {"query.response_cache.hit_rate": 0.5, "peak_qps": None}
-    for arrivals in ({"offline": {"requests": 1000}}, {"closed": {"concurrency": 10, "requests_per_client": 100}}):
-        run = load(scenario().with_values(cached | {"traffic.arrivals": arrivals}), None)
-        assert run.queries == pytest.approx(500, abs=60)
-        assert run.cached_share == pytest.approx(1 - run.queries / 1000)
+    run = load(scenario().with_values(cached | {"traffic.arrivals": {"offline": {"requests": 1000}}}), None)
+    assert run.queries == pytest.approx(500, abs=60)
+    assert run.cached_share == pytest.approx(1 - run.queries / 1000)
 
 
 def test_client_limits_are_carried_along() -> None:
@@ -233,7 +258,7 @@ def test_a_draw_is_never_below_one_token() -> None:
 
 
 def test_a_wild_distribution_stays_within_the_context() -> None:
-    wild = {"lognormal": {"mean": 1e9, "cv": 1e6}}
+    wild = {"lognormal": {"mean": 1e9, "cv": 100}}
     run = load(scenario(stage__prompt_tokens=wild, stage__output_tokens=wild), 10_000)
     assert (run.prompt_tokens.min(), run.output_tokens.min()) >= (1, 1)
     assert (run.prompt_tokens + run.output_tokens).max() == 8192
@@ -430,7 +455,15 @@ def test_a_clipped_prompt_keeps_its_shared_prefix() -> None:
 
 
 def test_a_run_beyond_all_memory_is_refused() -> None:
-    with pytest.raises(ScenarioError, match="more than 100000000"):
+    rule = r"^requests \(=200000000\): a run has at most 100000000 queries: .* traffic.peak_qps \(=10\)$"
+    with pytest.raises(ScenarioError, match=rule):
         load(scenario(), 200_000_000)
+    for seldom in ({"peak_qps": 1e-310}, {"query__response_cache__hit_rate": 1 - 1e-16}):
+        with pytest.raises(ScenarioError, match=r"^traffic.peak_qps .*: 1000 queries that reach .* more than 2e\+13 s"):
+            load(scenario(**seldom))
+    with pytest.raises(
+        ScenarioError, match=r"^duration \(=1e\+07 s\): more than 100000000 queries at traffic.peak_qps"
+    ):
+        load(scenario(peak_qps=100), None, duration_s=1e7)
     with pytest.raises(ScenarioError, match="more than 100000000 model calls"):
         load(scenario(stage__calls=1_000_000), 1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from planner.errors import DataFileError, ScenarioError
 from planner.scenario import Scenario
 from planner.simulation.load import Load, shared_blocks
-from planner.workload import build_load
+from planner.workload import build_load, read_recording
 
 AZURE = """TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 23:59:58.6805900,374,44
@@ -51,6 +52,26 @@ def written(folder: Path, text: str | bytes, name: str = "trace") -> Path:
     path = folder / name
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
+
+
+@pytest.mark.parametrize("form", ["azure", "burstgpt", "mooncake"])
+@pytest.mark.parametrize("name", ["pipe", "pipe.gz", "folder", "/dev/zero", "/dev/null"])
+def test_what_is_not_a_regular_file_is_refused_before_it_is_opened(form: str, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    elif name.startswith("pipe"):
+        os.mkfifo(path)
+    with pytest.raises(DataFileError, match=r"is a folder, not a file|is not a regular file"):
+        read_recording(path, form, KEY)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", ["azure", "mooncake"])
+def test_a_line_without_end_is_refused_with_its_number(form: str, tmp_path: Path) -> None:
+    start = MOONCAKE if form == "mooncake" else AZURE
+    path = written(tmp_path, start + "x" * 2_000_000)
+    with pytest.raises(DataFileError, match=rf"line {start.count(chr(10)) + 1}: longer than 1000000 characters"):
+        load(path, form)
 
 
 def test_azure_times_are_read_to_the_nanosecond_across_midnight(tmp_path: Path) -> None:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import socket
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -23,6 +27,9 @@ from planner.cli.sweep import sweep
 from planner.errors import PlannerError
 
 BAD_INPUT, INTERRUPTED, PIPE_CLOSED = 2, 130, 141
+PATIENCE_S = 0.8  # for the main thread to clean up after Ctrl-C
+SHOW_CURSOR = "\x1b[?25h"
+_said = threading.Event()  # that the run was interrupted
 
 
 class _Verbs(click.Group):
@@ -44,8 +51,7 @@ class _Verbs(click.Group):
         except click.ClickException as error:
             code = _refuse(error.format_message(), BAD_INPUT)
         except (click.Abort, KeyboardInterrupt):
-            click.echo("interrupted", err=True)
-            code = INTERRUPTED
+            code = _interrupted()
         except BrokenPipeError:
             code = _reader_gone()
         sys.exit(code)
@@ -56,6 +62,43 @@ class _Verbs(click.Group):
             return super().invoke(ctx)
         except BrokenPipeError:
             return _reader_gone()
+
+
+def _interrupted() -> int:
+    """Say so, and leave at once where threads are still simulating: the interpreter would wait for them to end."""
+    _said.set()
+    click.echo("interrupted", err=True)
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        _leave()
+    return INTERRUPTED
+
+
+def _leave() -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(INTERRUPTED)
+
+
+def _watch_for_interrupt() -> None:
+    """Leave a moment after Ctrl-C even where the main thread cannot: it sees a KeyboardInterrupt only between two
+    steps of Python, not while compiled code runs or a pool of threads is being joined.
+    """
+    signals, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+
+    def watch(_wake: socket.socket = wake) -> None:  # the default keeps the socket open
+        while signal.SIGINT not in signals.recv(1):
+            pass
+        time.sleep(PATIENCE_S)
+        if sys.stderr.isatty():
+            click.echo(SHOW_CURSOR, err=True, nl=False)  # a progress bar hides it
+        if not _said.is_set():
+            click.echo("interrupted", err=True)
+        _leave()
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _reader_gone() -> int:
@@ -100,4 +143,5 @@ def main() -> NoReturn:
         # A terminal that cannot show "≤" gets "?", not a traceback.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    _watch_for_interrupt()
     cli.main()

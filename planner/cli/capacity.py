@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from planner.cli.options import check_length, read_scenario, scenario_options
+from planner.cli.options import check_enough, check_length, read_scenario, scenario_options
 from planner.cli.output import compile_note, json_text, progress_bar
 
 
@@ -34,6 +34,7 @@ def capacity(
     \b
     planner capacity chat-closed-loop --vary concurrency
     """
+    check_enough(requests)
     scenario = read_scenario(source, settings)
     check_length(scenario, requests=requests)
     from planner import capacity as answer

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from planner.scenario import Scenario
 
 F = TypeVar("F", bound=Callable[..., Any])
+LEAST_REQUESTS, MOST_REQUESTS, MOST_SECONDS = 1000, 50_000_000, 1e7
 TRACE_FILE = "traffic.arrivals.trace.file"
 
 
@@ -47,7 +48,10 @@ def scenario_options(command: F) -> F:
             "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Random seed; repeats to the bit."
         ),
         click.option(
-            "--requests", type=click.IntRange(min=1), metavar="N", help="Queries to count in a run, after its warm-up."
+            "--requests",
+            type=click.IntRange(1, MOST_REQUESTS),
+            metavar="N",
+            help="Queries to count in a run, after its warm-up.",
         ),
         click.option(
             "--set",
@@ -116,11 +120,20 @@ def examples_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "examples"
 
 
-def finite(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """An option's callback: the number is above 0 and finite."""
+def seconds(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
+    """An option's callback: the number is above 0 and finite, and a simulation may last so long."""
     if value is not None and not (value > 0 and math.isfinite(value)):
         raise click.BadParameter(f"{value} must be above 0 and finite.", context, parameter)
+    if value is not None and value > MOST_SECONDS:
+        raise click.BadParameter(f"{value} must be at most {MOST_SECONDS:.0f} seconds.", context, parameter)
     return value
+
+
+def check_enough(requests: int | None) -> None:
+    """A size is accepted on a confidence interval of batch means: runs too short for one are refused."""
+    if requests is not None and requests < LEAST_REQUESTS:
+        rule = f"must be at least {LEAST_REQUESTS}: fewer give no confidence interval."
+        raise click.UsageError(f"--requests {requests}: {rule}")
 
 
 def check_length(scenario: Scenario, **given: float | None) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from planner.cli.options import OutputFile, check_length, read_scenario, scenario_options
+from planner.cli.options import OutputFile, check_enough, check_length, read_scenario, scenario_options
 from planner.cli.output import compile_note, json_text, progress_bar, write_file
 
 
@@ -34,8 +34,12 @@ def plan(
     """
     if waterfall:
         raise click.UsageError("--waterfall: not supported yet.")
+    check_enough(requests)
     scenario = read_scenario(source, settings)
     check_length(scenario, requests=requests)
+    if scenario.fleet.replicas is not None:
+        rule = "has no effect: plan chooses the replicas; fleet.min_replicas is the floor"
+        click.echo(f"planner: warning: fleet.replicas (={scenario.fleet.replicas}) {rule}", err=True)
     from planner import plan as answer
 
     with compile_note(), progress_bar() as progress:

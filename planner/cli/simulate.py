@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from planner.cli.options import check_length, finite, read_scenario, scenario_options
+from planner.cli.options import check_length, read_scenario, scenario_options, seconds
 from planner.cli.output import compile_note, json_text
 
 
 @click.command(short_help="One fleet under one load.")
 @scenario_options
 @click.option(
-    "--duration", type=float, callback=finite, metavar="SECONDS", help="Simulated seconds, in place of --requests."
+    "--duration", type=float, callback=seconds, metavar="SECONDS", help="Simulated seconds, in place of --requests."
 )
 def simulate(
     source: str,

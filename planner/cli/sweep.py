@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from planner.cli.options import OutputFile, check_length, from_here, read_scenario, scenario_options, split_setting
+from planner.cli.options import (
+    OutputFile,
+    check_enough,
+    check_length,
+    from_here,
+    read_scenario,
+    scenario_options,
+    split_setting,
+)
 from planner.cli.output import compile_note, json_text, print_table, progress_bar, write_file
 
 
@@ -45,6 +53,7 @@ def sweep(
     planner sweep ai-search --vary peak_qps=20,40 --vary hardware=h100-sxm-80gb,h200-sxm-141gb
     """
     varied = _varied(vary)
+    check_enough(requests)
     scenario = read_scenario(source, settings)
     check_length(scenario, requests=requests)
     from planner.studies.sweep import sweep as answer

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from planner.scenario.types import Count, NotNegative, Section, Text, as_tuple, broken, member, one_key, tag
+from planner.scenario.types import MOST, Count, NotNegative, Section, Text, as_tuple, broken, member, one_key, tag
 
-Mean = Annotated[float, Field(ge=1)]
+Mean = Annotated[float, Field(ge=1, le=MOST)]
 
 
 class Uniform(Section):
@@ -27,7 +27,7 @@ class LognormalMoments(Section):
     """Mean in tokens and coefficient of variation of the tokens (not of their logarithm)."""
 
     mean: Mean
-    cv: NotNegative
+    cv: Annotated[float, Field(ge=0, le=100)]
 
 
 class Lognormal(Section):

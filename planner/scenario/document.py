@@ -27,8 +27,9 @@ from planner.scenario.sections import (
     Traffic,
 )
 from planner.scenario.slo import Slo
-from planner.scenario.types import Choice, Section, Text, broken
+from planner.scenario.types import MOST_REPLICAS, Choice, Section, Text, broken
 
+MOST_SEATS, MOST_BLOCKS = 50_000_000, 500_000_000
 Demand = Literal["open", "closed", "offline", "trace"]
 
 
@@ -74,6 +75,18 @@ class Scenario(Section):
                 joint = key == "output_tokens" and isinstance(stage.prompt_tokens, Joint)
                 if getattr(stage, key) is None and not joint:
                     raise broken("is required without a trace", "query", "stages", index, key)
+        return self
+
+    @model_validator(mode="after")
+    def _within_memory(self) -> Scenario:
+        """Seats and KV blocks of all simulated engines are held in memory."""
+        engines = (self.fleet.replicas or 1) * max(self.engine.data_parallel_size)
+        for key, most in (("max_num_seqs", MOST_SEATS), ("num_gpu_blocks_override", MOST_BLOCKS)):
+            if engines * max(getattr(self.engine, key) or (1,)) > most:
+                raise broken(f"too many to simulate: at most {most} over all {engines} engines", "engine", key)
+        if engines > MOST_REPLICAS:
+            rule = f"too many to simulate: replicas × data_parallel_size must be at most {MOST_REPLICAS}"
+            raise broken(rule, "fleet", "replicas")
         return self
 
     @classmethod

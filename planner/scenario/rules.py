@@ -45,6 +45,11 @@ def refuse_reserved(data: Mapping[str, Any]) -> None:
     for key, value in _find(data, ["query", "stages[]", "turns"], ""):
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 1:
             raise UnsupportedError(key, value, f"more than one turn is {NOT_SUPPORTED}")
+    for _ in _find(data, ["traffic", "arrivals", "closed"], ""):
+        # A cached query's client would think and ask again without a model call, which a `Load` cannot say.
+        for key, value in _find(data, ["query", "response_cache", "hit_rate"], ""):
+            if value != 0:
+                raise UnsupportedError(key, value, f"a response cache beside arrivals: closed is {NOT_SUPPORTED}", "0")
     for key, value in _find(data, ["prices", "currency"], ""):
         if isinstance(value, str) and value != "USD":
             raise UnsupportedError(key, value, f"a currency other than USD is {NOT_SUPPORTED}")
@@ -141,7 +146,6 @@ def _phrase(kind: str, context: Mapping[str, Any], value: Any) -> tuple[str, str
         return f"must have {words} {context[bound]} items, not {context['actual_length']}", None
     for name, sign in {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}.items():
         if name in context:
-            return f"must be {sign} {context[name]:g}" if context[
-                name
-            ] < 1e6 else f"must be {sign} {context[name]}", None
+            bound = context[name]
+            return f"must be {sign} {bound:g}" if bound < 1e6 else f"must be {sign} {bound:.0f}", None
     return _NEEDS.get(kind, "is not valid"), None

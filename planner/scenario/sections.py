@@ -9,12 +9,16 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from planner.scenario.distributions import Distribution, Joint
 from planner.scenario.types import (
     MOST,
+    MOST_QUERIES,
+    MOST_REPLICAS,
     Choice,
     Count,
-    CountOrNone,
     Fraction,
     NotNegative,
     Positive,
+    Queries,
+    Ranks,
+    Replicas,
     Section,
     Text,
     as_tuple,
@@ -35,16 +39,16 @@ class Engine(Section):
     quantization: Choice[Quantization] = ("auto",)
     """Number format of the weights; auto = the checkpoint's own."""
     kv_cache_dtype: Choice[Literal["auto", "fp8"]] = ("auto",)
-    tensor_parallel_size: Choice[Count] = (1,)
-    pipeline_parallel_size: Choice[Count] = (1,)
-    data_parallel_size: Choice[Count] = (1,)
+    tensor_parallel_size: Choice[Ranks] = (1,)
+    pipeline_parallel_size: Choice[Ranks] = (1,)
+    data_parallel_size: Choice[Ranks] = (1,)
     enable_expert_parallel: Choice[bool] = (False,)
     max_model_len: Choice[Annotated[int, Field(ge=2, le=MOST), BeforeValidator(whole)]] | None = None
     """Most tokens of one request, prompt and output together."""
-    max_num_seqs: Choice[Count] | None = None
-    max_num_batched_tokens: Choice[Count] | None = None
+    max_num_seqs: Choice[Annotated[int, Field(ge=1, le=65_536), BeforeValidator(whole)]] | None = None
+    max_num_batched_tokens: Choice[Annotated[int, Field(ge=1, le=1_048_576), BeforeValidator(whole)]] | None = None
     gpu_memory_utilization: Choice[Fraction] | None = None
-    block_size: Choice[Count] | None = None
+    block_size: Choice[Annotated[int, Field(ge=1, le=16_384), BeforeValidator(whole)]] | None = None
     """Tokens in one KV-cache block."""
     enable_prefix_caching: Choice[bool] | None = None
     enable_chunked_prefill: Choice[bool] | None = None
@@ -52,7 +56,7 @@ class Engine(Section):
     enforce_eager: Choice[bool] | None = None
     vllm_version: Choice[Annotated[str, Field(pattern=r"^\d+\.\d+(\.\d+)?$")]] | None = None
     """Quoted: "major.minor" or "major.minor.patch"; None = the newest known."""
-    num_gpu_blocks_override: Choice[Count] | None = None
+    num_gpu_blocks_override: Choice[Annotated[int, Field(ge=1, le=20_000_000), BeforeValidator(whole)]] | None = None
     """KV-cache tokens that vLLM logged ÷ block_size, per data-parallel rank."""
 
 
@@ -74,7 +78,7 @@ class Trace(Section):
     file: Text | None = None
     """Path, relative to the scenario file; may be left for `--set traffic.arrivals.trace.file=PATH`."""
     format: Literal["azure", "burstgpt", "mooncake"]
-    speedup: Positive = 1.0
+    speedup: Annotated[float, Field(ge=1e-6, le=1e6)] = 1.0
 
 
 class TraceArrivals(Section):
@@ -86,10 +90,10 @@ class TraceArrivals(Section):
 class ClosedClients(Section):
     """Clients that each wait for an answer, think, and ask again."""
 
-    concurrency: Count
-    requests: Count | None = None
+    concurrency: Annotated[int, Field(ge=1, le=2_000_000), BeforeValidator(whole)]
+    requests: Queries | None = None
     """Queries of all clients together; a free client sends the next one."""
-    requests_per_client: Count | None = None
+    requests_per_client: Queries | None = None
     """Queries of each client; without either key 10, and at least 64 in all."""
     think_s: NotNegative = 0.0
 
@@ -97,6 +101,9 @@ class ClosedClients(Section):
     def _one_length(self) -> ClosedClients:
         if self.requests is not None and self.requests_per_client is not None:
             raise broken("give requests or requests_per_client, not both", "requests")
+        if (self.requests_per_client or 0) * self.concurrency > MOST_QUERIES:
+            rule = f"with {self.concurrency} clients makes more than {MOST_QUERIES} queries in all"
+            raise broken(rule, "requests_per_client")
         return self
 
 
@@ -109,7 +116,7 @@ class ClosedArrivals(Section):
 class OfflineBatch(Section):
     """A batch of queries."""
 
-    requests: Count
+    requests: Queries
 
 
 class OfflineArrivals(Section):
@@ -132,12 +139,12 @@ Arrivals = Annotated[
 class Traffic(Section):
     """What the users ask, and when."""
 
-    peak_qps: Positive | None = None
+    peak_qps: Annotated[float, Field(gt=0, le=1e7)] | None = None
     """User queries per second in the busiest hour, those that the response cache answers included."""
     arrivals: Arrivals = "poisson"
     max_in_flight: Count | None = None
     """Most queries outstanding at the client; one above it waits."""
-    timeout_s: Positive | None = None
+    timeout_s: Annotated[float, Field(ge=0.001, le=1e9)] | None = None
     day: Annotated[
         tuple[Fraction, ...],
         BeforeValidator(as_tuple),
@@ -147,11 +154,13 @@ class Traffic(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Traffic:
-        if self.peak_qps is not None and not isinstance(self.arrivals, str | GammaArrivals):
-            kind = next(iter(type(self.arrivals).model_fields))
-            raise broken(f"may not stand beside arrivals: {kind}, which sets its own rate", "peak_qps")
         if max(self.day) != 1:
             raise broken("the largest of the 24 shares must be 1", "day")
+        if not isinstance(self.arrivals, str | GammaArrivals):
+            kind = next(iter(type(self.arrivals).model_fields))
+            for key, is_given in (("peak_qps", self.peak_qps is not None), ("day", min(self.day) < 1)):
+                if is_given:
+                    raise broken(f"may not stand beside arrivals: {kind}, which sets its own rate", key)
         return self
 
 
@@ -215,12 +224,13 @@ class Query(Section):
 class Fleet(Section):
     """How the replicas are run."""
 
-    replicas: Count | None = None
+    replicas: Replicas | None = None
+    """How many `simulate` and `capacity` run; `plan` chooses its own."""
     routing: Choice[Literal["random", "round_robin", "least_loaded"]] = ("least_loaded",)
-    spare_replicas: CountOrNone = 0
+    spare_replicas: Annotated[int, Field(ge=0, le=MOST_REPLICAS), BeforeValidator(whole)] = 0
     """Replicas that may be lost at the peak while the SLO still holds."""
     max_gpus: Count | None = None
-    min_replicas: Count = 1
+    min_replicas: Replicas = 1
     gpus_per_node: Count = 8
     startup_s: NotNegative = 300.0
     """From starting a replica to its first answer."""
@@ -250,21 +260,21 @@ class Prices(Section):
 
 
 class Ads(Section):
-    """Ad revenue of one query: flat, or eCPM ÷ 1000 × ads × fill × the publisher's share."""
+    """Ad revenue of one query: flat, or eCPM ÷ 1000 × ads × fill × the publisher's share (not given: taken as 1)."""
 
     usd_per_query: Positive | None = None
     ecpm_usd: Positive | None = None
     ads_per_query: Positive | None = None
-    fill: Fraction = 1.0
+    fill: Fraction | None = None
     """Share of the ad places that are sold."""
-    publisher_share: Fraction = 1.0
+    publisher_share: Fraction | None = None
     """Share of the advertisers' money that the publisher keeps."""
 
     @model_validator(mode="after")
     def _one_basis(self) -> Ads:
         detail = sorted(self.model_fields_set & {"ecpm_usd", "ads_per_query", "fill", "publisher_share"})
         if self.usd_per_query is not None:
-            if self.fill != 1 or self.publisher_share != 1:
+            if self.fill is not None or self.publisher_share is not None:
                 raise broken("is already net of fill and publisher_share; leave them out", "usd_per_query")
             if self.ecpm_usd is not None or self.ads_per_query is not None:
                 raise broken(f"give usd_per_query alone, or {', '.join(detail)} without it", "usd_per_query")

@@ -14,6 +14,7 @@ from planner.scenario.types import broken
 from planner.specs import Limit
 
 METRICS = ("ttft", "tpot", "itl", "e2e")
+MOST_PERCENTILE = 99.99  # a run counts 1,000 queries beyond the percentile: ten million here
 _KEY = re.compile(r"(?P<statistic>[^_]+)_(?P<metric>.+)_ms")
 _PERCENTILE = re.compile(r"p(\d+(?:\.\d+)?)")
 _VALUE = re.compile(r"\s*<=\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)\s*")
@@ -42,6 +43,11 @@ def _limit(key: str, value: Any) -> Limit:
         percentile = float(number[1])
         if not 0 < percentile < 100:
             raise broken("the percentile must be above 0 and below 100", key)
+        if percentile > MOST_PERCENTILE:
+            rule = (
+                f"the percentile must be at most {MOST_PERCENTILE}: one above takes more than 10 million queries a run"
+            )
+            raise broken(rule, key)
         statistic = f"p{percentile!r}".removesuffix(".0")
     bound = _VALUE.fullmatch(value) if isinstance(value, str) else None
     if bound is None:

@@ -63,10 +63,15 @@ def as_tuple(value: Any) -> Any:
 
 
 Count = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(whole)]  # a number of things, at least one
-CountOrNone = Annotated[int, Field(ge=0, le=MOST), BeforeValidator(whole)]  # may be zero
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(gt=0, le=1)]
+MOST_QUERIES = 50_000_000  # in one run: more would take gigabytes
+Queries = Annotated[int, Field(ge=1, le=MOST_QUERIES), BeforeValidator(whole)]
+MOST_REPLICAS = 20_000
+Replicas = Annotated[int, Field(ge=1, le=MOST_REPLICAS), BeforeValidator(whole)]
+Ranks = Annotated[int, Field(ge=1, le=1024), BeforeValidator(whole)]
+# Numbers are bounded where products of them could leave the range of a float.
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+NotNegative = Annotated[float, Field(ge=0, le=1e9)]
+Fraction = Annotated[float, Field(ge=1e-6, le=1)]
 Text = Annotated[str, Field(min_length=1)]
 
 

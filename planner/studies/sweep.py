@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from planner.errors import InfeasibleError, MisfitError, ScenarioError
+from planner.catalogue.hardware import gpu_name
+from planner.errors import InfeasibleError, MisfitError, ScenarioError, UnknownNameError, UnsupportedError
 from planner.planning import plan
 from planner.scenario import Scenario
 from planner.scenario.document import full_key
@@ -54,8 +55,9 @@ def sweep(
     """Plan for every value of one key, or every pair of values of two, the first key outermost.
 
     Keys and values are those of `Scenario.with_values`. Every point has the same seed, hence the same random numbers.
-    All points are validated before the first is planned. A point where nothing fits stays, with its reason; any
-    other bad input raises InputError. `progress` is told (what, points done, points).
+    All points are validated before the first is planned, names of GPUs included. A point where nothing fits, or that
+    is not modelled or has no price, stays with its reason; any other bad input raises InputError. `progress` is told
+    (what, points done, points).
     """
     values_of = {full_key(key): [_value(key, item) for item in values] for key, values in vary.items()}
     if not 1 <= len(vary) <= 2 or len(values_of) < len(vary):
@@ -65,6 +67,8 @@ def sweep(
             raise ScenarioError(key, None, "needs at least one value to vary")
     combinations = [dict(zip(values_of, items, strict=True)) for items in product(*values_of.values())]
     scenarios = [scenario.with_values({key: _text(item) for key, item in values.items()}) for values in combinations]
+    for name in {name for changed in scenarios for name in changed.hardware or ()}:
+        gpu_name(name)
     points = []
     for index, (values, changed) in enumerate(zip(combinations, scenarios, strict=True)):
         if progress:
@@ -94,7 +98,8 @@ def _text(item: Any) -> Any:
 def _answer(scenario: Scenario, seed: int, requests: int | None) -> dict[str, Any]:
     try:
         return _figures(plan(scenario, seed=seed, requests=requests).as_dict())
-    except (MisfitError, InfeasibleError) as error:  # the only candidate cannot work: in a search a rejected one
+    except (MisfitError, UnsupportedError, UnknownNameError, InfeasibleError) as error:
+        # The only candidate cannot work, is not modelled, or has no price: in a search it is a rejected one.
         return {**_figures({"feasible": False}), "reason": str(error)}
 
 

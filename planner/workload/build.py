@@ -96,7 +96,7 @@ class _Timing(NamedTuple):
     """When the queries that reach the model come, and of how many `users`' queries they are what is left."""
 
     arrival_s: F64
-    users: int
+    users: float
     warmup: int = 0
     clients: int = 0
     per_client: bool = False
@@ -113,14 +113,15 @@ def _timing(
 ) -> _Timing:
     match scenario.traffic.arrivals:
         case OfflineArrivals(offline=batch):
-            left = _left(scenario, batch.requests, cache_rng)
+            left = _left(_hit_rate(scenario), batch.requests, cache_rng)
             return _Timing(np.zeros(left), batch.requests)
         case ClosedArrivals(closed=clients):
-            users = _closed_queries(clients)
-            left = _left(scenario, users, cache_rng)
-            think_s = np.full(left, clients.think_s) if clients.think_s else None
-            together = min(clients.concurrency, left)
-            return _Timing(np.zeros(left), users, 0, together, clients.requests is None, think_s)
+            total = _closed_queries(clients)
+            if total > MOST_QUERIES:
+                raise ScenarioError("traffic.arrivals.closed", f"{total} queries", f"must be at most {MOST_QUERIES}")
+            think_s = np.full(total, clients.think_s) if clients.think_s else None
+            together = min(clients.concurrency, total)
+            return _Timing(np.zeros(total), total, 0, together, clients.requests is None, think_s)
         case str() | GammaArrivals() as law:
             rate_qps = scenario.traffic.peak_qps
             if rate_qps is None:
@@ -140,7 +141,7 @@ def _timing(
 
 
 def _closed_queries(clients: ClosedClients) -> int:
-    """How many queries all clients send together."""
+    """How many queries all clients send together; a response cache may not stand beside a closed loop."""
     if clients.requests is not None:
         return clients.requests
     if clients.requests_per_client is not None:
@@ -152,13 +153,11 @@ def _hit_rate(scenario: Scenario) -> float:
     return scenario.query.response_cache.hit_rate if scenario.query.response_cache else 0.0
 
 
-def _left(scenario: Scenario, users: int, cache_rng: np.random.Generator) -> int:
+def _left(hit_rate: float, users: int, cache_rng: np.random.Generator) -> int:
     """How many of so many queries reach the model."""
-    if users > MOST_QUERIES:
-        raise ScenarioError("traffic.arrivals", f"{users} queries", f"must be at most {MOST_QUERIES}")
-    left = int(np.count_nonzero(cache_rng.random(users) >= _hit_rate(scenario)))
+    left = int(np.count_nonzero(cache_rng.random(users) >= hit_rate))
     if left == 0:
-        raise ScenarioError("query.response_cache.hit_rate", _hit_rate(scenario), f"answers all {users} queries")
+        raise ScenarioError("query.response_cache.hit_rate", hit_rate, f"answers all {users} queries")
     return left
 
 

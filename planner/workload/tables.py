@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from planner.errors import DataFileError, nearest_names
 from planner.simulation.load import I64
 
 CHUNK_ROWS = 65_536
+MOST_LINE = 1_000_000  # characters
 MOST_TOKENS = 2**31 - 1  # token counts are kept in 32 bits
 
 
@@ -31,6 +33,11 @@ def open_text(path: Path, key: str) -> Iterator[TextIO]:
     if "\0" in str(path):
         raise unusable(key, Path(repr(path)), "no such file")
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise unusable(key, path, "is a folder, not a file")
+        if not stat.S_ISREG(mode):  # a pipe would wait for ever, a device never end
+            raise unusable(key, path, "is not a regular file")
         if path.suffix == ".gz":
             with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as file:
                 yield file
@@ -39,14 +46,22 @@ def open_text(path: Path, key: str) -> Iterator[TextIO]:
                 yield file
     except FileNotFoundError:
         raise unusable(key, path, "no such file") from None
-    except IsADirectoryError:
-        raise unusable(key, path, "is a folder, not a file") from None
     except UnicodeDecodeError:
         raise unusable(key, path, "not UTF-8 text") from None
     except (EOFError, zlib.error):
         raise unusable(key, path, "the compressed file is cut off or damaged") from None
     except OSError as error:
         raise unusable(key, path, f"cannot be read: {error.strerror or error}") from None
+
+
+def bounded_lines(file: TextIO, path: Path, key: str) -> Iterator[str]:
+    """The lines of an open file; one that never ends is refused before it fills the memory."""
+    number = 0
+    while text := file.readline(MOST_LINE + 1):
+        number += 1
+        if len(text) > MOST_LINE:
+            raise unusable(key, path, f"line {number}: longer than {MOST_LINE} characters")
+        yield text
 
 
 def csv_chunks(path: Path, key: str, columns: Sequence[str]) -> Iterator[tuple[list[int], list[list[str]]]]:
@@ -56,7 +71,7 @@ def csv_chunks(path: Path, key: str, columns: Sequence[str]) -> Iterator[tuple[l
     number of fields is not the header's.
     """
     with open_text(path, key) as file:
-        reader = csv.reader(file, skipinitialspace=True)
+        reader = csv.reader(bounded_lines(file, path, key), skipinitialspace=True)
         lines: list[int] = []
         rows: list[list[str]] = []
         any_row = False

@@ -19,7 +19,7 @@ import numpy as np
 
 from planner.errors import DataFileError
 from planner.simulation.load import F64, I32, I64, Prefixes
-from planner.workload.tables import MOST_TOKENS, csv_chunks, open_text, unusable, whole_numbers
+from planner.workload.tables import MOST_TOKENS, bounded_lines, csv_chunks, open_text, unusable, whole_numbers
 
 HASH_BLOCK_TOKENS = 512  # Mooncake's traces hash a prompt in blocks of this size
 
@@ -149,7 +149,7 @@ def _mooncake(path: Path, key: str) -> Recording:
     chain, starts, sizes = array("i"), array("q", [0]), array("i")
     known: dict[tuple[int, int, int], int] = {}
     with open_text(path, key) as file:
-        for number, text in enumerate(file, 1):
+        for number, text in enumerate(bounded_lines(file, path, key), 1):
             if text.isspace():
                 continue
             time_ms, prompt, output, ids = _mooncake_row(text, number, path, key)
