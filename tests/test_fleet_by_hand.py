@@ -165,9 +165,19 @@ TIMED = [
         [0, 2], [1, 5], [NEVER, 5], [0],
     ),
     Timed(
-        "the step that ends a request also saves it, if it had begun in time",
+        "the step in hand still ends a request for the engine, too late for its client",
         {"arrival_s": [0], "outputs": [4], "timeout_s": 3.5},
+        [0], [1], [4], [0],
+    ),
+    Timed(
+        "what ends at the deadline is in time",
+        {"arrival_s": [0], "outputs": [4], "timeout_s": 4.0},
         [0], [1], [4],
+    ),
+    Timed(
+        "a client goes on at its deadline, not when the step in hand ends",
+        {"arrival_s": [0, 0], "outputs": [4, 1], "clients": 1, "timeout_s": 3.5},
+        [0, 3.5], [1, 5], [4, 5], [0],
     ),
     Timed(
         "who times out in the queue never has a token",
@@ -190,9 +200,19 @@ TIMED = [
         [0], [1, 1, 1, NEVER], [1, 2, NEVER, NEVER], [0],
     ),
     Timed(
-        "each stage has the whole timeout",
+        "the timeout is the query's: its second stage has what the first left of it",
         {"arrival_s": [0], "outputs": [3, 3], "stages": (Stage("a"), Stage("b")), "timeout_s": 4.0},
+        [0], [1, 4], [3, NEVER], [0],
+    ),
+    Timed(
+        "and just enough of it is enough",
+        {"arrival_s": [0], "outputs": [3, 3], "stages": (Stage("a"), Stage("b")), "timeout_s": 6.0},
         [0], [1, 4], [3, 6],
+    ),
+    Timed(
+        "a first stage that ends at the deadline has no successor",
+        {"arrival_s": [0], "outputs": [3, 3], "stages": (Stage("a"), Stage("b")), "timeout_s": 3.0},
+        [0], [1, NEVER], [3, NEVER], [0],
     ),
     Timed(
         "after a timeout its client goes on",

@@ -185,6 +185,31 @@ def test_a_full_pipeline_of_two_costs_a_step_of_half_the_tokens_and_one_handover
     assert any(row.what == "pipeline parallelism" and row.errs == "optimistic" for row in rows)
 
 
+def test_a_group_beyond_the_node_talks_over_the_slower_link():
+    settings = engine(tensor_parallel_size=2, pipeline_parallel_size=2)
+    near, _ = step_cost(LLAMA_70B, H100, settings)
+    same, _ = step_cost(LLAMA_70B, H100, settings, gpus_per_node=4)
+    far, _ = step_cost(LLAMA_70B, H100, settings, gpus_per_node=2)
+    np.testing.assert_array_equal(near.tokens_s, same.tokens_s)
+    handed_bytes = 2048 * 8192 * 2
+    slower_s = handed_bytes / 0.6 * (1 / H100.internode_bandwidth - 1 / H100.link_bandwidth)
+    assert pytest.approx(slower_s) == far.tokens_s[4096] - near.tokens_s[4096]
+
+
+def test_experts_of_ranks_on_several_nodes_exchange_over_the_slower_link():
+    settings = engine(quantization="fp8", data_parallel_size=4, enable_expert_parallel=True)
+    costs = [step_cost(QWEN3_30B_A3B, H100, settings, node)[0].tokens_s[1024] for node in (8, 4, 2)]
+    assert costs[0] == costs[1] < costs[2]
+
+
+def test_a_missing_figure_of_the_link_between_nodes_is_said():
+    alone = replace(H100, internode_bandwidth=None)
+    settings = engine(tensor_parallel_size=2, pipeline_parallel_size=2)
+    for node, said in ((4, False), (2, True)):
+        _, rows = step_cost(LLAMA_70B, alone, settings, node)
+        assert said is any(row.what == "link between nodes" and row.errs == "optimistic" for row in rows)
+
+
 def test_a_synchronous_engine_pays_for_every_step_and_sequence():
     fast, _ = step_cost(LLAMA_8B, H100, engine())
     slow, _ = step_cost(LLAMA_8B, H100, engine(async_scheduling=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import ceil
 
 import numpy as np
@@ -34,15 +35,20 @@ from planner.shapes import (
 from planner.specs import EngineOptions, Experts, Gpu, Model, Quantization
 
 
-def step_cost(model: Model, gpu: Gpu, engine: EngineOptions) -> tuple[StepCost, list[Provenance]]:
+def step_cost(
+    model: Model, gpu: Gpu, engine: EngineOptions, gpus_per_node: int | None = None
+) -> tuple[StepCost, list[Provenance]]:
     """Seconds of one engine step of one data-parallel rank, and the origin of every constant used.
 
     T counts tokens in that rank's scheduler. step = layers·[Σ gemm(T) + experts(T) + elementwise(T) +
     2·allreduce(T·h) + t_layer] + o_step, plus head(n) + o_seq·n, plus attention (see `planner.coefficients`).
     Pipeline parallelism is taken as ideally full: pp micro-batches of T/pp tokens pass through all layers, with
-    pp − 1 hand-overs, and per-token slopes of attention are divided by pp. Raises UnsupportedError for a GPU without
-    constants. Tables have shapes [max_num_batched_tokens + 1] and [max_num_seqs + 1].
+    pp − 1 hand-overs, and per-token slopes of attention are divided by pp. A group larger than a node of
+    `gpus_per_node` GPUs (None: the GPU's own) talks over the link between nodes. Raises UnsupportedError for a GPU
+    without constants. Tables have shapes [max_num_batched_tokens + 1] and [max_num_seqs + 1].
     """
+    if gpus_per_node is not None:
+        gpu = replace(gpu, gpus_per_node=gpus_per_node)
     ledger = _Ledger(gpu)
     pp = engine.pipeline_parallel_size
     tokens_s = _tokens_table(model, gpu, engine, ledger)
@@ -179,7 +185,7 @@ def _experts_layer_s(
     if dp > 1:
         source = "every data-parallel rank schedules the same number of tokens, in step"
         ledger.assume("experts: balance of data-parallel ranks", source, "optimistic")
-        link = _link(gpu, tp * dp) * ledger.overhead("exchange_bandwidth")
+        link = _link(gpu, tp * dp, ledger) * ledger.overhead("exchange_bandwidth")
         total = total + expert_exchange_s(tokens, model.hidden, dp, ledger.overhead("exchange_latency"), link)
     return total
 
@@ -203,7 +209,7 @@ def _allreduce_constants(gpu: Gpu, group: int, ledger: _Ledger) -> tuple[float, 
     ledger.rows.append(constants.provenance)
     if size != group:
         ledger.assume("kernel path: all-reduce", f"constants of {size} GPUs stand in for {group}", "unknown")
-    return constants["alpha"], constants["beta"] * gpu.link_bandwidth
+    return constants["alpha"], constants["beta"] * _link(gpu, group, ledger)
 
 
 def _handovers_s(model: Model, gpu: Gpu, engine: EngineOptions, micro: F64, ledger: _Ledger) -> F64:
@@ -211,12 +217,17 @@ def _handovers_s(model: Model, gpu: Gpu, engine: EngineOptions, micro: F64, ledg
     pp = engine.pipeline_parallel_size
     source = "an ideally full pipeline of equal micro-batches; bubbles are not modelled"
     ledger.assume("pipeline parallelism", source, "optimistic")
-    bandwidth = _link(gpu, engine.tensor_parallel_size * pp) * ledger.overhead("exchange_bandwidth")
+    bandwidth = _link(gpu, engine.tensor_parallel_size * pp, ledger) * ledger.overhead("exchange_bandwidth")
     send_s = ledger.overhead("handover_latency") + micro * (model.hidden * 2.0 / bandwidth)
     return np.asarray((pp - 1) * send_s)
 
 
-def _link(gpu: Gpu, group: int) -> float:
+def _link(gpu: Gpu, group: int, ledger: _Ledger) -> float:
     """Bandwidth in bytes/s between the members of a group, one direction."""
-    across_nodes = group > gpu.gpus_per_node and gpu.internode_bandwidth
-    return gpu.internode_bandwidth if across_nodes and gpu.internode_bandwidth else gpu.link_bandwidth
+    if group <= gpu.gpus_per_node:
+        return gpu.link_bandwidth
+    if gpu.internode_bandwidth is None:
+        source = f"no figure between nodes of {gpu.name}: the link within a node stands in"
+        ledger.assume("link between nodes", source, "optimistic")
+        return gpu.link_bandwidth
+    return gpu.internode_bandwidth

@@ -7,7 +7,7 @@ and closed forms. Reading guide: `run_fleet` picks the simplest loop of `fleet_l
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -62,15 +62,44 @@ class FleetRun:
     replicas: int
     arrival_s: NDArray[np.float64]  # [Q] scheduled
     sent_s: NDArray[np.float64]  # [Q] left the client
-    failed: NDArray[np.bool_]  # [Q] timed out
+    failed: NDArray[np.bool_]  # [Q] timed out at `sent_s` + `load.timeout_s`
     first_token_s: NDArray[np.float64]  # [N]
-    last_token_s: NDArray[np.float64]  # [N]
+    last_token_s: NDArray[np.float64]  # [N] also of a request that the engine finished after its query had failed
     replica: NDArray[np.int64]  # [N]
     gaps: Gaps
     ledger: NDArray[np.void]  # [replicas]
     steady: NDArray[np.void]  # [replicas]
     wall_s: float
     usable_blocks: int
+
+    @property
+    def ended_s(self) -> NDArray[np.float64]:
+        """When each query was over for its client [Q]: its last token, or its deadline where it failed."""
+        last_token_s = self.last_token_s.reshape(-1, self.load.width).max(axis=1)
+        return np.where(self.failed, self.sent_s + self.load.timeout_s, last_token_s)
+
+
+def without_cooldown(run: FleetRun) -> FleetRun:
+    """The same run as if nobody had come after the last counted query: those queries only kept the fleet busy."""
+    load = run.load
+    if load.cooldown == 0:
+        return run
+    queries = load.queries - load.cooldown
+    requests = queries * load.width
+    kept = replace(
+        load,
+        arrival_s=load.arrival_s[:queries],
+        prompt_tokens=load.prompt_tokens[:requests],
+        output_tokens=load.output_tokens[:requests],
+        prefixes=None,
+        cooldown=0,
+    )
+    return replace(
+        run,
+        load=kept,
+        **{name: getattr(run, name)[:queries] for name in ("arrival_s", "sent_s", "failed")},
+        **{name: getattr(run, name)[:requests] for name in ("first_token_s", "last_token_s", "replica")},
+    )
 
 
 def run_fleet(
@@ -243,9 +272,9 @@ def _leaders(load: Load) -> NDArray[np.int64]:
 
 
 def _flags(load: Load) -> NDArray[np.uint8]:
-    """Which requests count: those of the last stage, after the warm-up."""
+    """Which requests count: those of the last stage, between warm-up and cool-down."""
     flags = np.zeros((load.queries, load.width), np.uint8)
-    flags[load.warmup :, load.width - load.stages[-1].requests :] = COUNTED
+    flags[load.warmup : load.queries - load.cooldown, load.width - load.stages[-1].requests :] = COUNTED
     return flags.ravel()
 
 
@@ -276,9 +305,9 @@ def _client(load: Load, cost: StepCost) -> Client:
 
 def _windows(load: Load) -> Gaps:
     """Equal windows over the counted arrivals of an open loop; one window where arrivals depend on finishes."""
-    if load.clients > 0 or load.queries - load.warmup < 2 * WINDOWS:
+    if load.clients > 0 or load.queries - load.warmup - load.cooldown < 2 * WINDOWS:
         return make_gaps()
-    start_s, end_s = float(load.arrival_s[load.warmup]), float(load.arrival_s[-1])
+    start_s, end_s = float(load.arrival_s[load.warmup]), float(load.arrival_s[load.queries - load.cooldown - 1])
     return make_gaps(WINDOWS, start_s, (end_s - start_s) / WINDOWS) if end_s > start_s else make_gaps()
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from planner.simulation.kernel import advance, wake_s
 from planner.simulation.kernel_state import (
     ABORTED,
+    FINISHED,
     PENDING,
     Array,
     Costs,
@@ -31,7 +32,8 @@ from planner.simulation.kernel_state import (
 from planner.simulation.kernel_step import abort, enqueue
 
 RANDOM, ROUND_ROBIN, LEAST_LOADED = 0, 1, 2
-# Kinds of event in `run_dependent`. Those of one instant are handled in the order in which they came up.
+# Kinds of event in `run_dependent`. Those of one instant are handled in the order in which they came up. SEND and
+# DEADLINE concern a query, END and READY a request.
 END, SEND, READY, DEADLINE = 0, 1, 2, 3
 
 
@@ -57,7 +59,7 @@ class Queries(NamedTuple):
     sent_s: Array
     failed: Array
     stage: Array
-    remaining: Array
+    remaining: Array  # requests of the present stage that have not ended; 0 = the query is over
 
 
 @released
@@ -143,6 +145,10 @@ def run_dependent(
 ) -> None:
     """One clock over all replicas: always handle what happens first, an event of the clients or a completion.
 
+    A query that has not had its last token `timeout_s` after it was sent fails at that instant: what is pending of it
+    is aborted, and its client goes on. A request that ends in the step in hand is finished for the engine, too late
+    for the client.
+
     `draws` [requests] holds a replica for each call under random routing. A replica runs ahead only as far as no
     completion elsewhere could send it anything new.
     """
@@ -213,28 +219,36 @@ def run_dependent(
             enqueue(p, q, r, subject)
             wake[r] = wake_s(p, q, st, c, r)
         else:
-            owner = subject // width
+            owner = subject if kind == DEADLINE else subject // width
+            if queries.remaining[owner] == 0:  # it is over
+                continue
+            stage = queries.stage[owner]
+            last_stage = stage + 2 == len(client.stage_first)
             if kind == DEADLINE:
-                if q.rows[subject].status != PENDING:
-                    continue
-                r = replica[subject]
-                if r < 0:
-                    q.rows[subject].status = ABORTED
-                else:
-                    advance(p, q, st, c, g, r, t)
-                    number = collect(p, q, r, events, number)
-                    abort(p, q, st, c, r, subject)
-                    wake[r] = wake_s(p, q, st, c, r)
-                if q.rows[subject].status != ABORTED:
+                in_time = last_stage
+                for position in range(client.stage_first[stage], client.stage_first[stage + 1]):
+                    i = owner * width + position
+                    r = replica[i]
+                    if q.rows[i].status == PENDING and r >= 0:
+                        advance(p, q, st, c, g, r, t)
+                        number = collect(p, q, r, events, number)
+                        abort(p, q, st, c, r, i)
+                        wake[r] = wake_s(p, q, st, c, r)
+                    elif q.rows[i].status == PENDING:
+                        q.rows[i].status = ABORTED
+                    in_time = in_time and q.rows[i].status == FINISHED and q.rows[i].last_token_s <= t
+                if in_time:  # the last of it ends at this very instant
                     continue
                 queries.failed[owner] = 1
-            queries.remaining[owner] -= 1
-            if queries.remaining[owner] > 0:
-                continue
-            if queries.failed[owner] == 0 and queries.stage[owner] + 1 < len(client.stage_first) - 1:
-                queries.stage[owner] += 1
-                number = send_stage(q, client, queries, owner, t, events, number)
-                continue
+                queries.remaining[owner] = 0
+            else:
+                queries.remaining[owner] -= 1
+                if queries.remaining[owner] > 0:
+                    continue
+                if not last_stage:
+                    queries.stage[owner] += 1
+                    number = send_stage(q, client, queries, owner, t, events, number)
+                    continue
             # --- the query is over: its client may send another, and one held back may go ---
             in_flight -= 1
             if client.clients > 0:
@@ -251,6 +265,9 @@ def run_dependent(
             in_flight += 1
             queries.sent_s[send] = t
             queries.stage[send] = 0
+            if client.timeout_s < math.inf:
+                number += 1
+                heapq.heappush(events, (t + client.timeout_s, number, DEADLINE, send))
             number = send_stage(q, client, queries, send, t, events, number)
 
 
@@ -284,7 +301,4 @@ def send_stage(
         q.rows[i].ready_s = t + client.frontend_s + client.frontend_token_s * q.rows[i].prompt
         number += 1
         heapq.heappush(events, (q.rows[i].ready_s, number, READY, i))
-        if client.timeout_s < math.inf:
-            number += 1
-            heapq.heappush(events, (t + client.timeout_s, number, DEADLINE, i))
     return number

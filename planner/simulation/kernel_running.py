@@ -203,7 +203,8 @@ def gap_bin(gap_s: float) -> int:
     """The histogram's bin of a gap."""
     if gap_s <= GAP_FLOOR_S:
         return 0
-    return min(int(math.log(gap_s * (1.0 / GAP_FLOOR_S)) * (1.0 / GAP_WIDTH)), GAP_BINS - 1)
+    # The cut comes first, because a float beyond the integers has none.
+    return int(min(math.log(gap_s * (1.0 / GAP_FLOOR_S)) * (1.0 / GAP_WIDTH), GAP_BINS - 1.0))
 
 
 @inlined
@@ -211,7 +212,7 @@ def add_gaps(g: Gaps, now: float, base: float, slope: float, steps: int, weight:
     """`weight` requests have seen gaps base, base + slope, … over `steps` steps that end at `now`."""
     row = 0
     if g.count.shape[0] > 1:
-        row = min(int(max(0.0, (now - g.start_s) / g.window_s)), g.count.shape[0] - 1)
+        row = int(min(max(0.0, (now - g.start_s) / g.window_s), g.count.shape[0] - 1.0))
     g.total_s[row] += weight * (steps * base + slope * (steps * (steps - 1) // 2))
     longest = base + slope * (steps - 1)
     done = 0

@@ -58,8 +58,8 @@ class Load:
     each sends its next query when the last has finished and `think_s[q]` has passed; with `per_client` client c sends
     queries c, c + clients, c + 2·clients …, without it the next query that nobody has sent yet.
     At most `max_in_flight` (0 = no limit) queries are outstanding: one above it waits at the client.
-    A request unfinished `timeout_s` after it was sent is aborted. The first `warmup` queries
-    are simulated, not counted.
+    A query has one clock over all its stages: without its last token `timeout_s` after it was sent it fails, and
+    what is unfinished of it is aborted. The first `warmup` and the last `cooldown` queries are simulated, not counted.
     """
 
     arrival_s: F64  # [Q]
@@ -76,6 +76,7 @@ class Load:
     clipped_share: float = 0.0  # of requests whose prompt or output was cut to fit max_model_len
     cached_share: float = 0.0  # of the users' queries that the response cache answered
     notes: tuple[str, ...] = field(default=())
+    cooldown: int = 0
 
     @property
     def width(self) -> int:

@@ -2,7 +2,8 @@
 
 Definitions. TTFT runs from the query's *scheduled* arrival to the first token of its last stage; E2E to its last
 token. TPOT = (E2E − TTFT) / (output − 1) of a request of the last stage; ITL are the gaps between its tokens. Latency
-is over queries that reach the model; a query that timed out has no latency but misses every limit.
+is over queries that reach the model; a query that timed out has no latency but misses every limit: it stands in the
+judged statistic as an infinite value, in the shown ones not at all.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from planner.simulation.backlog import backlog_grows
 from planner.simulation.fleet import FleetRun
 from planner.simulation.kernel_state import GAP_FLOOR_S, GAP_WIDTH
 from planner.specs import Limit
@@ -30,23 +32,28 @@ HISTOGRAM_BINS = 40
 
 @dataclass(frozen=True)
 class Check:
-    """One limit held against a run. `upper_ms` is the upper end of the 95 % batch-means interval, None where the run
-    is judged by its own statistic. `met` compares that end, or else the value, with the limit.
+    """One limit held against a run, judged by the upper end of the 95 % batch-means interval or by the run's own value.
+
+    `upper_ms` is that end (inf where nothing is known about the spread), None where the run's own statistic judges.
+    `value_ms` is None where no request has such a figure (inf where too many failed); the limit then holds unless a
+    query failed.
     """
 
     key: str
     limit_ms: float
     value_ms: float | None
     upper_ms: float | None
+    judged_by: Literal["interval", "own statistic"]
     met: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON, null for what is infinite; `judged_by` tells an infinite `upper_ms` from none."""
         return {
             "key": self.key,
             "limit_ms": self.limit_ms,
             "value_ms": _finite(self.value_ms),
             "upper_ms": _finite(self.upper_ms),
+            "judged_by": self.judged_by,
             "met": self.met,
         }
 
@@ -58,23 +65,22 @@ class Latencies:
     ttft_ms: F64
     ttft_from_send_ms: F64
     e2e_ms: F64
-    tpot_ms: F64
+    tpot_ms: F64  # requests of more than one token only
     tpot_batch: NDArray[np.int64]  # the query that each value of `tpot_ms` belongs to
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Statistics of one run, under the JSON names of `simulate` in `figures`."""
+    """Statistics of one run, under the JSON names of `simulate` in `figures`.
+
+    `slo_met`: every limit holds and the backlog does not grow. `figures` say the same, but None without any limit.
+    """
 
     figures: dict[str, Any]
     checks: tuple[Check, ...]
     saturated: bool
+    slo_met: bool
     latencies: Latencies = field(repr=False)
-
-    @property
-    def slo_met(self) -> bool:
-        """Whether every limit holds and the backlog does not grow."""
-        return not self.saturated and all(check.met for check in self.checks)
 
     def histograms(self) -> dict[str, dict[str, list[float]]]:
         """TTFT and E2E as histograms over logarithmic bins, for charts."""
@@ -88,17 +94,18 @@ def summarise(run: FleetRun, limits: tuple[Limit, ...], *, steady: bool) -> Outc
     and a growing backlog is looked for. A closed loop, a batch or a trace is judged by its own statistic.
     """
     latencies = _latencies(run)
-    saturated = steady and _backlog_grows(run)
+    saturated = steady and backlog_grows(run)
     checks = tuple(_check(limit, run, latencies, steady) for limit in limits)
     figures = _figures(run, latencies) | _throughput(run) | _resources(run, run.steady if steady else run.ledger)
     good = _good(latencies, limits)
     figures["goodput_share"] = float(good.mean())
-    figures["goodput_rps"] = float(good.sum() / figures["duration_s"])
+    figures["goodput_rps"] = _per_second(float(good.sum()), figures["duration_s"])
     figures["saturated"] = saturated
     figures["wall_s"] = run.wall_s
     figures["slo"] = [check.as_dict() for check in checks]
-    figures["slo_met"] = (not saturated and all(check.met for check in checks)) if limits else None
-    return Outcome(figures, checks, saturated, latencies)
+    slo_met = not saturated and all(check.met for check in checks)
+    figures["slo_met"] = slo_met if limits else None
+    return Outcome(figures, checks, saturated, slo_met, latencies)
 
 
 # --- latencies ---
@@ -115,8 +122,8 @@ def _latencies(run: FleetRun) -> Latencies:
     with np.errstate(invalid="ignore"):
         begin = np.where(lost, np.inf, first_token.min(axis=1))
         end = np.where(lost, np.inf, last_token.max(axis=1))
-        tpot = (last_token - first_token) / (output - 1.0).clip(min=1.0)
-    told = (output > 1) & ~lost[:, None]
+        tpot = np.where(lost[:, None], np.inf, (last_token - first_token) / (output - 1.0).clip(min=1.0))
+    told = output > 1
     batch = np.repeat(np.arange(len(lost)), output.shape[1]).reshape(output.shape)
     return Latencies(
         ttft_ms=(begin - arrival) * MS_PER_S,
@@ -145,7 +152,7 @@ def _good(latencies: Latencies, limits: tuple[Limit, ...]) -> NDArray[np.bool_]:
 
 def _check(limit: Limit, run: FleetRun, latencies: Latencies, steady: bool) -> Check:
     if limit.metric == "itl":
-        value, parts = _gap_statistics(run, limit.percentile)
+        value, parts = _judged_gaps(run, limit.percentile)
     else:
         values = getattr(latencies, f"{limit.metric}_ms")
         queries = len(latencies.ttft_ms)
@@ -154,9 +161,12 @@ def _check(limit: Limit, run: FleetRun, latencies: Latencies, steady: bool) -> C
         edges = np.searchsorted(owner, np.linspace(0, queries, BATCHES + 1))
         parts = [_statistic(values[a:b], limit.percentile) for a, b in itertools.pairwise(edges)]
     if value is None:  # no request has a second token: there is no gap to judge
-        return Check(limit.key, limit.limit_ms, None, None, True)
-    upper = batch_means_upper(value, parts) if steady else None
-    return Check(limit.key, limit.limit_ms, value, upper, (value if upper is None else upper) <= limit.limit_ms)
+        unharmed = not run.failed[run.load.warmup :].any()
+        return Check(limit.key, limit.limit_ms, None, None, "own statistic", unharmed)
+    if not steady:
+        return Check(limit.key, limit.limit_ms, value, None, "own statistic", value <= limit.limit_ms)
+    upper = batch_means_upper(value, parts)
+    return Check(limit.key, limit.limit_ms, value, upper, "interval", upper <= limit.limit_ms)
 
 
 def batch_means_upper(value: float, parts: list[float | None]) -> float:
@@ -180,8 +190,13 @@ def _statistic(values: F64, percentile: float | None) -> float | None:
 
 def quantile(values: F64, percentile: float) -> float:
     """The smallest value that at least `percentile` per cent of `values` do not exceed (inverse of their CDF)."""
-    rank = max(math.ceil(percentile / 100.0 * len(values)) - 1, 0)
+    rank = _rank(percentile, len(values))
     return float(np.partition(values, rank)[rank])
+
+
+def _rank(percentile: float, count: int) -> int:
+    """Place of that quantile among `count` values in ascending order."""
+    return max(math.ceil(percentile / 100.0 * count) - 1, 0)
 
 
 def gap_quantile_s(counts: F64, share: float) -> float | None:
@@ -193,47 +208,41 @@ def gap_quantile_s(counts: F64, share: float) -> float | None:
     return GAP_FLOOR_S * math.exp((at + 0.5) * GAP_WIDTH)
 
 
-def _gap_statistics(run: FleetRun, percentile: float | None) -> tuple[float | None, list[float | None]]:
-    """ITL in ms: over the run, and over each of its time windows."""
-
-    def one(counts: F64, total_s: float) -> float | None:
-        if counts.sum() == 0:
-            return None
-        if percentile is None:
-            return float(total_s / counts.sum()) * MS_PER_S
-        gap = gap_quantile_s(counts, percentile / 100.0)
-        return None if gap is None else gap * MS_PER_S
-
-    rows = [one(counts, total) for counts, total in zip(run.gaps.count, run.gaps.total_s, strict=True)]
-    return one(run.gaps.count.sum(axis=0), float(run.gaps.total_s.sum())), rows
+def _judged_gaps(run: FleetRun, percentile: float | None) -> tuple[float | None, list[float | None]]:
+    """ITL in ms over the run and over each of its time windows, the share of failed queries standing above all gaps."""
+    windows = len(run.gaps.total_s)
+    failed, ended_s = run.failed[run.load.warmup :], run.ended_s[run.load.warmup :]
+    window = np.clip((ended_s - run.gaps.start_s) / run.gaps.window_s, 0, windows - 1).astype(np.int64)
+    ended = np.bincount(window, minlength=windows)
+    shares = np.bincount(window, weights=failed, minlength=windows) / ended.clip(min=1)
+    rows = zip(run.gaps.count, run.gaps.total_s, shares, strict=True)
+    parts = [_gap_ms(counts, float(total), percentile, float(share)) for counts, total, share in rows]
+    return _all_gaps_ms(run, percentile, float(failed.mean())), parts
 
 
-def _backlog_grows(run: FleetRun) -> bool:
-    """Whether unfinished queries pile up between the middle and the end of the counted arrivals.
+def _all_gaps_ms(run: FleetRun, percentile: float | None, failed_share: float) -> float | None:
+    return _gap_ms(run.gaps.count.sum(axis=0), float(run.gaps.total_s.sum()), percentile, failed_share)
 
-    A stable queue wanders by some multiple of √arrivals; a growth beyond four of them and beyond 1 % of what
-    arrived meanwhile is a trend: more comes than is served.
-    """
-    load = run.load
-    arrival = run.arrival_s[load.warmup :]
-    if len(arrival) < 2:
-        return False
-    end = run.last_token_s.reshape(-1, load.width).max(axis=1)
-    end = np.where(run.failed, run.arrival_s + load.timeout_s, end)
-    middle, last = arrival[len(arrival) // 2], arrival[-1]
-    arrived = len(arrival) - len(arrival) // 2
-    growth = arrived - int(((end > middle) & (end <= last)).sum())
-    return bool(growth > max(4.0 * math.sqrt(arrived), 0.01 * arrived))
+
+def _gap_ms(counts: F64, total_s: float, percentile: float | None, failed_share: float) -> float | None:
+    """Mean or percentile of a histogram of gaps above which `failed_share` of the whole mass lies at infinity."""
+    if percentile is None:
+        if failed_share > 0:
+            return math.inf
+        return float(total_s / counts.sum()) * MS_PER_S if counts.sum() > 0 else None
+    if percentile > 100.0 * (1.0 - failed_share):
+        return math.inf
+    gap_s = gap_quantile_s(counts, min(percentile / 100.0 / (1.0 - failed_share), 1.0))
+    return None if gap_s is None else gap_s * MS_PER_S
 
 
 # --- figures ---
 
 
 def _figures(run: FleetRun, latencies: Latencies) -> dict[str, Any]:
-    tokens_s = _gap_statistics(run, None)[0]
     itl = None
-    if tokens_s is not None:
-        itl = {"mean": tokens_s} | {f"p{p:g}": _gap_statistics(run, p)[0] for p in SHOWN}
+    if run.gaps.count.any():
+        itl = {"mean": _all_gaps_ms(run, None, 0.0)} | {f"p{p:g}": _all_gaps_ms(run, p, 0.0) for p in SHOWN}
     return {
         "ttft_ms": _row(latencies.ttft_ms),
         "ttft_from_send_ms": _row(latencies.ttft_from_send_ms),
@@ -250,20 +259,21 @@ def _row(values: F64) -> dict[str, float] | None:
     if len(values) == 0:
         return None
     ordered = np.sort(values)
-    ranks = [max(math.ceil(p / 100.0 * len(ordered)) - 1, 0) for p in SHOWN]
-    return {"mean": float(ordered.mean())} | {
-        f"p{p:g}": float(ordered[rank]) for p, rank in zip(SHOWN, ranks, strict=True)
-    }
+    return {"mean": float(ordered.mean())} | {f"p{p:g}": float(ordered[_rank(p, len(ordered))]) for p in SHOWN}
 
 
 def _throughput(run: FleetRun) -> dict[str, Any]:
-    """Completed work ÷ (last finish − first arrival), over the counted queries."""
+    """Completed work ÷ (last finish − first arrival), over the counted queries; no duration if nothing completed.
+
+    A request that ended after its query's deadline reached nobody: it is not completed.
+    """
     load = run.load
     counted = slice(load.warmup * load.width, None)
-    done = np.isfinite(run.last_token_s[counted])
+    deadline_s = np.repeat(run.sent_s + load.timeout_s, load.width)[counted]
+    done = run.last_token_s[counted] <= deadline_s  # never for NaN
     ends = run.last_token_s[counted][done]
     start_s = float(run.arrival_s[load.warmup :].min())
-    duration_s = float(ends.max()) - start_s if len(ends) else math.nan
+    duration_s = float(ends.max()) - start_s if len(ends) else None
     output = float(load.output_tokens[counted][done].sum())
     prompt = float(load.prompt_tokens[counted][done].sum())
     failed = int(run.failed[load.warmup :].sum())
@@ -272,11 +282,16 @@ def _throughput(run: FleetRun) -> dict[str, Any]:
         "queries": load.queries - load.warmup,
         "failed": failed,
         "duration_s": duration_s,
-        "request_throughput": float(done.sum() / duration_s),
-        "query_throughput": float((load.queries - load.warmup - failed) / duration_s),
-        "output_throughput": output / duration_s,
-        "total_token_throughput": (output + prompt) / duration_s,
+        "request_throughput": _per_second(float(done.sum()), duration_s),
+        "query_throughput": _per_second(float(load.queries - load.warmup - failed), duration_s),
+        "output_throughput": _per_second(output, duration_s),
+        "total_token_throughput": _per_second(output + prompt, duration_s),
     }
+
+
+def _per_second(amount: float, duration_s: float | None) -> float:
+    """A throughput; 0 where nothing was completed, so that there is no duration."""
+    return 0.0 if duration_s is None else amount / duration_s
 
 
 def _resources(run: FleetRun, steady: NDArray[np.void]) -> dict[str, Any]:
@@ -286,7 +301,7 @@ def _resources(run: FleetRun, steady: NDArray[np.void]) -> dict[str, Any]:
     other. Totals run to the end.
     """
     ledger = run.ledger
-    elapsed = float(steady["now"].max()) * run.replicas
+    elapsed = float(steady["now"].max()) * run.replicas or 1.0  # where no engine saw anything all sums are 0
     queried = int(ledger["queried_tokens"].sum())
     return {
         "utilisation": float(steady["busy_s"].sum()) / elapsed,
