@@ -6,7 +6,7 @@ The search is `sizing.search`; here its answer becomes one document, enough for 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,18 +21,20 @@ from planner.deployment import (
     make_load,
     run,
     run_document,
+    run_length,
 )
-from planner.economics import Ads, Demand, demand_at_own_rate, fleet_cost, unit_economics, utilisation_by_hour
+from planner.economics import Ads, Demand, unit_economics, utilisation_by_hour
 from planner.errors import ScenarioError
 from planner.provenance import weakest_first
 from planner.scenario import Scenario
 from planner.simulation.load import Load
 from planner.simulation.outcome import BATCHES, CONFIDENCE, Outcome
-from planner.sizing import Search, Sized, search
+from planner.sizing import LEAST_REQUESTS, Search, Sized, search
 from planner.summary import plan_text
+from planner.units import MS_PER_S
 
 DAY_LEVELS = (0.25, 0.5, 0.75, 1.0)  # of the peak: where the day's utilisation is simulated
-DAY_QUERIES = 4000
+DAY_QUERIES, DAY_SPANS = 4000, 3  # how long those runs are at least: queries, and times their mean E2E
 STEADY_RULE = (
     "a size is accepted only if the upper end of the 95 % batch-means interval meets every limit; "
     "the next smaller fleet was simulated too"
@@ -62,8 +64,8 @@ NOTHING: dict[str, Any] = {
 class Plan:
     """The answer of `plan`. `document` has the JSON names; `probes` is a table of every simulated point."""
 
-    document: dict[str, Any]
-    probes: pd.DataFrame
+    document: dict[str, Any] = field(repr=False)
+    probes: pd.DataFrame = field(repr=False)
 
     @property
     def feasible(self) -> bool:
@@ -87,6 +89,9 @@ def plan(scenario: Scenario, *, seed: int = 0, requests: int | None = None, prog
     """
     if not scenario.slo:
         raise ScenarioError("slo", None, "is required: plan looks for the cheapest fleet that holds service levels")
+    if requests is not None and requests < LEAST_REQUESTS:
+        rule = f"must be at least {LEAST_REQUESTS}: fewer give no confidence interval"
+        raise ScenarioError("requests", requests, rule, str(LEAST_REQUESTS))
     found = search(scenario, seed, requests or default_queries(scenario), progress or (lambda what, done, total: None))
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -105,7 +110,7 @@ def _answer(scenario: Scenario, seed: int, chosen: Sized) -> dict[str, Any]:
     deployment = chosen.option.deployment
     serving = chosen.replicas - chosen.spare
     peak, fewer = chosen.size.probe(serving), chosen.size.one_fewer
-    demand = _demand(scenario, peak.load, peak.outcome)
+    demand = chosen.demand
     hours = _day(scenario, deployment, chosen.replicas, seed, demand, peak.outcome)
     money = unit_economics(chosen.gpus, chosen.option.prices, demand, _ads(scenario), hours)
     priced = [] if chosen.option.price_row is None else [chosen.option.price_row]
@@ -136,23 +141,12 @@ def _answer(scenario: Scenario, seed: int, chosen: Sized) -> dict[str, Any]:
     }
 
 
-# --- demand and revenue ---
+# --- revenue and the day ---
 
 
 def _ads(scenario: Scenario) -> Ads | None:
     """The scenario's ads; factors that were left out stay out, so that they are shown as assumed."""
     return None if scenario.revenue is None else Ads(**scenario.revenue.ads.model_dump(exclude_unset=True))
-
-
-def _demand(scenario: Scenario, load: Load, outcome: Outcome) -> Demand:
-    """The users' queries of a day, with the tokens that a query takes on average over all its calls."""
-    prompt = float(load.prompt_tokens.mean()) * load.width
-    output = float(load.output_tokens.mean()) * load.width
-    cache = scenario.query.response_cache
-    uncached = 1.0 if cache is None else 1.0 - cache.hit_rate
-    if scenario.traffic.peak_qps is None:
-        return demand_at_own_rate(outcome.figures["query_throughput"], uncached, prompt, output)
-    return Demand(scenario.traffic.peak_qps, scenario.traffic.day, uncached, prompt, output)
 
 
 def _day(
@@ -161,11 +155,13 @@ def _day(
     """Utilisation of all replicas, the spare ones serving too, in each hour: simulated at a few levels of the load."""
     if scenario.traffic.peak_qps is None:
         return utilisation_by_hour(demand, [(demand.peak_qps, at_peak.figures["utilisation"])])
+    e2e_s = float(at_peak.figures["e2e_ms"]["mean"]) / MS_PER_S
     points = []
     for level in DAY_LEVELS:
         rate = level * scenario.traffic.peak_qps
         quiet = scenario.with_values({"traffic.peak_qps": rate})
-        load = make_load(quiet, deployment.config.max_model_len, seed, DAY_QUERIES)
+        length = run_length(quiet, DAY_QUERIES, e2e_s, DAY_SPANS)
+        load = make_load(quiet, deployment.config.max_model_len, seed, length)
         points.append((rate, run(deployment, quiet, load, replicas, seed).figures["utilisation"]))
     return utilisation_by_hour(demand, points)
 
@@ -226,7 +222,7 @@ def _alternative(scenario: Scenario, sized: Sized, chosen: bool) -> dict[str, An
     if sized.size.serving is None:
         return row
     probe = sized.size.probe(sized.size.serving)
-    cost = fleet_cost(sized.gpus, sized.option.prices, _demand(scenario, probe.load, probe.outcome))
+    cost = sized.cost
     return row | {
         "feasible": True,
         "replicas": sized.replicas,
@@ -234,7 +230,7 @@ def _alternative(scenario: Scenario, sized: Sized, chosen: bool) -> dict[str, An
         "usd_per_hour": None if cost is None else cost.usd_per_hour,
         "usd_per_query": None if cost is None else cost.usd_per_query,
         "utilisation": probe.outcome.figures["utilisation"],
-        "rank": sized.rank,
+        "rank": sized.rank(),
     }
 
 

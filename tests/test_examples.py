@@ -117,8 +117,8 @@ def test_the_same_seed_gives_the_same_answer_and_another_seed_another():
 
 def test_what_the_command_prints_is_the_text_of_pythons_answer():
     path = examples_folder() / "two-stage-search.yaml"
-    result = planner.plan(planner.Scenario.load(path), requests=600)
-    printed = run("plan", str(path), "--requests", "600").stdout
+    result = planner.plan(planner.Scenario.load(path), requests=1000)
+    printed = run("plan", str(path), "--requests", "1000").stdout
     assert _without_clock(f"{result}\n") == _without_clock(printed)
     assert len(result.probes) >= 2
 
@@ -129,14 +129,14 @@ def _without_clock(text: str) -> str:
 
 def test_a_sweep_of_an_example_needs_more_gpus_for_more_queries():
     document = json.loads(
-        run("sweep", "two-stage-search", "--vary", "peak_qps=5,40", "--requests", "600", "--json").stdout
+        run("sweep", "two-stage-search", "--vary", "peak_qps=5,40", "--requests", "1000", "--json").stdout
     )
     few, many = (point["gpus"] for point in document["points"])
     assert 0 < few < many
 
 
 def test_a_fleet_that_may_not_grow_is_refused_with_reasons_and_exit_code_1():
-    result = run("plan", "two-stage-search", "--requests", "600", "--set", "fleet.max_gpus=1", "--json")
+    result = run("plan", "two-stage-search", "--requests", "1000", "--set", "fleet.max_gpus=1", "--json")
     document = json.loads(result.stdout)
     assert (1, False, None) == (result.exit_code, document["feasible"], document["fleet"])
     assert all(row["reason"] for row in document["alternatives"])

@@ -215,6 +215,14 @@ def test_two_replicas_carry_about_twice_the_rate_of_one():
     assert 1.9 < two / one < 2.4
 
 
+def test_spare_replicas_carry_nothing():
+    one = capacity(scenario(), requests=REQUESTS).as_dict()["max_rate_qps"]
+    spared = capacity(scenario(**{"fleet.replicas": 2, "fleet.spare_replicas": 1}), requests=REQUESTS).as_dict()
+    assert one == spared["max_rate_qps"]
+    with pytest.raises(ScenarioError, match="leaves none"):
+        capacity(scenario(**{"fleet.spare_replicas": 1}))
+
+
 def test_the_most_clients_hold_and_one_more_does_not():
     closed = {key: value for key, value in SMALL.items() if key != "traffic"}
     closed["traffic"] = {"arrivals": {"closed": {"concurrency": 8, "requests_per_client": 4}}}
@@ -226,7 +234,7 @@ def test_the_most_clients_hold_and_one_more_does_not():
 
 
 def test_capacity_without_any_load_that_holds_answers_zero():
-    document = capacity(scenario(**{"slo": {"p90_ttft_ms": "<=1"}}), requests=500).as_dict()
+    document = capacity(scenario(**{"slo": {"p90_ttft_ms": "<=1"}}), requests=1000).as_dict()
     assert document["max_rate_qps"] == 0
     assert document["at_max"] is None
     assert "p90_ttft_ms" in document["limited_by"]
@@ -273,7 +281,7 @@ def test_the_door_is_sorted_and_complete():
 )
 def test_bad_input_is_one_line_with_the_nearest_choice(changes: dict[str, Any], says: str):
     with pytest.raises(InputError) as caught:
-        plan(scenario(**changes), requests=200)
+        plan(scenario(**changes), requests=1000)
     assert "\n" not in str(caught.value)
     assert says in str(caught.value)
 

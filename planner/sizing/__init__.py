@@ -10,7 +10,7 @@ lists · `load` the most load for some replicas.
 """
 
 from planner.sizing.load import Capacity, capacity
-from planner.sizing.probes import Probe
+from planner.sizing.probes import LEAST_REQUESTS, Probe
 from planner.sizing.search import Search, Sized, search
 
-__all__ = ["Capacity", "Probe", "Search", "Sized", "capacity", "search"]
+__all__ = ["LEAST_REQUESTS", "Capacity", "Probe", "Search", "Sized", "capacity", "search"]

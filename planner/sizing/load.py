@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pandas as pd
 
 from planner.deployment import (
+    FULL_SPANS,
     SCHEMA_VERSION,
     Deployment,
+    Length,
     Progress,
     default_queries,
     deploy,
     fleet_document,
+    idle_e2e_s,
+    idle_outcome,
     make_load,
     only_candidate,
     run,
     run_document,
+    run_length,
 )
 from planner.errors import ScenarioError
 from planner.scenario import ClosedArrivals, Scenario
-from planner.simulation.load import Load
-from planner.sizing.probes import Probe, short_of
+from planner.sizing.probes import LEAST_REQUESTS, SHORT_SPANS, Probe, short_of
 from planner.summary import capacity_text
+from planner.units import MS_PER_S
 
 RATE_TOLERANCE = 0.01  # the most load is found to within 1 %
-LEAST_RATE_QPS, MOST_RATE_QPS = 1e-6, 1e9
-MOST_CLIENTS = 1_000_000
+LEAST_RATE_QPS, MOST_RATE_QPS = 1e-6, 1e6
+MOST_CLIENTS = 65_536
+WIDEST_STRIDE = 2.0
+WHOLE = Length(0, 0, 0)  # a closed loop says its own length
 
 
 @dataclass(frozen=True)
 class Capacity:
     """The answer of `capacity`; `probes` is a table of every simulated point."""
 
-    document: dict[str, Any]
-    probes: pd.DataFrame
+    document: dict[str, Any] = field(repr=False)
+    probes: pd.DataFrame = field(repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON document."""
@@ -60,7 +67,7 @@ def capacity(
     requests: int | None = None,
     progress: Progress | None = None,
 ) -> Capacity:
-    """The most load that `fleet.replicas` (default 1) carry within the SLO.
+    """The most load that `fleet.replicas` (default 1), less the spare ones, carry within the SLO.
 
     `rate`: queries per second of open arrivals, all users' (the response cache's included), to within 1 %.
     `concurrency`: clients of a closed loop. Raises InputErrors for lists, a missing SLO, and a load that does not
@@ -68,14 +75,21 @@ def capacity(
     """
     if not scenario.slo:
         raise ScenarioError("slo", None, "is required: capacity is the most load within service levels")
+    if requests is not None and requests < LEAST_REQUESTS:
+        rule = f"must be at least {LEAST_REQUESTS}: fewer give no confidence interval"
+        raise ScenarioError("requests", requests, rule, str(LEAST_REQUESTS))
     deployment = deploy(only_candidate(scenario, "capacity"))
     replicas = scenario.fleet.replicas or 1
+    serving = replicas - scenario.fleet.spare_replicas
+    if serving < 1:
+        rule = f"leaves none of fleet.replicas (={replicas}) to serve"
+        raise ScenarioError("fleet.spare_replicas", scenario.fleet.spare_replicas, rule, str(replicas - 1))
     tell = progress or (lambda what, done, total: None)
     if vary == "rate":
-        probes, best = _most_rate(deployment, scenario, replicas, seed, requests, tell)
+        probes, best = _most_rate(deployment, scenario, serving, seed, requests, tell)
         axis, name = "rate_qps", "max_rate_qps"
     else:
-        probes, best = _most_concurrency(deployment, scenario, replicas, seed, tell)
+        probes, best = _most_concurrency(deployment, scenario, serving, seed, tell)
         axis, name = "concurrency", "max_concurrency"
     table = pd.DataFrame([probe.row(axis) for probe in probes])
     over = [probe for probe in probes if not probe.met and (best is None or probe.at > best.at)]
@@ -89,7 +103,7 @@ def capacity(
         "limited_by": limited_by,
         "probes": [probe.row(axis) for probe in sorted(probes, key=lambda probe: probe.at)],
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
-        "fleet": fleet_document(deployment, replicas),
+        "fleet": fleet_document(deployment, replicas, scenario.fleet.spare_replicas),
         "at_max": None if best is None else run_document(deployment, best.load, best.outcome),
         "kv_cache_tokens": deployment.kv.tokens,
         "provenance": [row.as_dict() for row in deployment.provenance],
@@ -111,62 +125,55 @@ def _most_rate(
         )
     unit = scenario.with_values({"traffic.peak_qps": 1.0})
     queries = requests or default_queries(scenario)
-    short = short_of(queries)
-    loads = {
-        True: make_load(unit, deployment.config.max_model_len, seed, queries),
-        False: make_load(unit, deployment.config.max_model_len, seed, short),
-    }
+    _, idle = idle_outcome(deployment, unit, short_of(queries), seed)
+    row = idle.figures["e2e_ms"]
+    start = 1.0 if row is None else replicas * MS_PER_S / row["mean"]  # one query at a time
     probes: list[Probe] = []
 
     def at(rate: float, full: bool) -> Probe:
-        load = dataclasses.replace(loads[full], arrival_s=loads[full].arrival_s / rate)
-        probes.append(Probe(rate, full, load, run(deployment, scenario, load, replicas, seed)))
+        at_rate = scenario.with_values({"traffic.peak_qps": rate})
+        counted, spans = (queries, FULL_SPANS) if full else (short_of(queries), SHORT_SPANS)
+        length = run_length(at_rate, counted, idle_e2e_s(idle), spans)
+        load = make_load(at_rate, deployment.config.max_model_len, seed, length)
+        probes.append(Probe(rate, full, load, run(deployment, at_rate, load, replicas, seed)))
         tell("capacity", len(probes), 0)
         return probes[-1]
 
-    # --- on short runs: outwards by doubling, then inwards by halves ---
-    low, high = 0.0, replicas / _seconds_a_query(deployment, loads[False])
-    if at(high, False).met:
-        while probes[-1].met and high < MOST_RATE_QPS:
-            low, high = high, high * 2
-            at(high, False)
-    else:
-        low = high
-        while not probes[-1].met:
-            high, low = low, low / 2
-            if low < LEAST_RATE_QPS:
-                return probes, None
-            at(low, False)
-    while high > low * (1 + RATE_TOLERANCE):
-        middle = math.sqrt(low * high)
-        if at(middle, False).met:
-            low = middle
-        else:
-            high = middle
-    # --- on full-length runs: down until it holds with confidence, up while it still does ---
-    rate = low
-    held = at(rate, True)
-    if held.met:
-        while True:
-            more = at(rate * (1 + RATE_TOLERANCE), True)
-            if not more.met:
-                break
-            held, rate = more, more.at
-    else:
-        while not held.met:
-            rate /= 1 + RATE_TOLERANCE
-            if rate < LEAST_RATE_QPS:
-                return probes, None
-            held = at(rate, True)
-    return probes, held
+    rough = _bracket(lambda rate: at(rate, False), start, 2.0)
+    if rough is None:
+        return probes, None
+    low = _narrow(lambda rate: at(rate, False), *rough)
+    settled = _bracket(lambda rate: at(rate, True), low.at, 1 + 2 * RATE_TOLERANCE)
+    return probes, None if settled is None else _narrow(lambda rate: at(rate, True), *settled)
 
 
-def _seconds_a_query(deployment: Deployment, load: Load) -> float:
-    """What one query costs an otherwise idle replica, roughly: where a search for the most load begins."""
-    prompt, output = float(load.prompt_tokens.mean()), float(load.output_tokens.mean())
-    cost = deployment.cost
-    at = min(round(prompt), len(cost.tokens_s) - 1)
-    return load.width * (float(cost.tokens_s[at]) + output * float(cost.tokens_s[1] + cost.requests_s[1]))
+def _bracket(at: Callable[[float], Probe], start: float, stride: float) -> tuple[Probe, Probe] | None:
+    """A rate that holds and a higher one that does not, from `start` in growing strides; None if none holds.
+
+    The upper one may hold too where the end of the range is reached.
+    """
+    probe = at(start)
+    while probe.met:
+        if probe.at >= MOST_RATE_QPS:
+            return probe, probe
+        low, probe = probe, at(min(probe.at * stride, MOST_RATE_QPS))
+        if not probe.met:
+            return low, probe
+        stride = min(stride * stride, WIDEST_STRIDE)
+    while not probe.met:
+        if probe.at <= LEAST_RATE_QPS:
+            return None
+        high, probe = probe, at(max(probe.at / stride, LEAST_RATE_QPS))
+        stride = min(stride * stride, WIDEST_STRIDE)
+    return probe, high
+
+
+def _narrow(at: Callable[[float], Probe], low: Probe, high: Probe) -> Probe:
+    """The highest rate found to hold, with one at most `RATE_TOLERANCE` above it that does not."""
+    while high.at > low.at * (1 + RATE_TOLERANCE):
+        probe = at(math.sqrt(low.at * high.at))
+        low, high = (probe, high) if probe.met else (low, probe)
+    return low
 
 
 def _most_concurrency(
@@ -180,16 +187,19 @@ def _most_concurrency(
     def at(clients: int) -> bool:
         if clients not in probes:
             changes: dict[str, Any] = {"traffic.arrivals.closed.concurrency": clients}
-            if arrivals.closed.requests is not None:
-                changes["traffic.arrivals.closed.requests"] = max(arrivals.closed.requests, clients)
-            load = make_load(scenario.with_values(changes), deployment.config.max_model_len, seed, None)
+            if arrivals.closed.requests is not None:  # as many for each client as in the scenario
+                total = math.ceil(arrivals.closed.requests * clients / arrivals.closed.concurrency)
+                changes["traffic.arrivals.closed.requests"] = total
+            load = make_load(scenario.with_values(changes), deployment.config.max_model_len, seed, WHOLE)
             probes[clients] = Probe(clients, True, load, run(deployment, scenario, load, replicas, seed))
             tell("capacity", len(probes), 0)
         return probes[clients].met
 
-    low, high = 0, max(1, arrivals.closed.concurrency)
-    while at(high) and high < MOST_CLIENTS:
-        low, high = high, high * 2
+    low, high = 0, min(arrivals.closed.concurrency, MOST_CLIENTS)
+    while at(high):
+        if high == MOST_CLIENTS:
+            return list(probes.values()), probes[high]
+        low, high = high, min(high * 2, MOST_CLIENTS)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if at(middle) else (low, middle)

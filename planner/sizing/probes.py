@@ -9,7 +9,9 @@ from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome
 
 SHORT_SHARE = 10  # a short run has a tenth of the queries of a full one
-LEAST_SHORT = 2000
+LEAST_SHORT = 2000  # and at least these
+SHORT_SPANS = 3  # and lasts at least so many times as long as a query
+LEAST_REQUESTS = 1000  # a full run with fewer has batches too small for an interval
 
 
 def short_of(queries: int) -> int:
@@ -32,7 +34,7 @@ class Probe:
         if self.full:
             return self.outcome.slo_met
         return not self.outcome.saturated and all(
-            check.value_ms is None or check.value_ms <= check.limit_ms for check in self.outcome.checks
+            check.met if check.value_ms is None else check.value_ms <= check.limit_ms for check in self.outcome.checks
         )
 
     def row(self, axis: str) -> dict[str, Any]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from planner.deployment import Deployment, make_load, run
+from planner.deployment import FULL_SPANS, Deployment, idle_e2e_s, idle_outcome, make_load, run, run_length
 from planner.scenario import Scenario
 from planner.simulation.load import Load
-from planner.sizing.probes import Probe, short_of
+from planner.sizing.probes import SHORT_SPANS, Probe, short_of
+from planner.units import MS_PER_S
 
-SHARED_GUESS = 0.5  # of a prompt that the prefix cache may hold: only where the search begins depends on it
-IDLE_GAP_S = 1e5  # so far apart that no query ever meets another
 MOST_REPLICAS = 20_000  # where no fleet.max_gpus is given
 
 
@@ -26,6 +24,7 @@ class Size:
     deployment: Deployment
     serving: int | None
     verified: bool  # by full-length runs of this size and the next smaller
+    idle_e2e_s: float  # 99th percentile of E2E without load
     reason: str | None
     probes: tuple[Probe, ...] = field(repr=False)
 
@@ -35,8 +34,8 @@ class Size:
 
     @property
     def one_fewer(self) -> Probe | None:
-        """The run of the next smaller fleet; None where there is none, or `fleet.min_replicas` forbids it."""
-        if self.serving is None or all(probe.at != self.serving - 1 for probe in self.probes):
+        """The run of the next smaller fleet; None where one replica serves."""
+        if self.serving is None or self.serving == 1:
             return None
         return self.probe(self.serving - 1)
 
@@ -47,24 +46,34 @@ def least_serving(scenario: Scenario) -> int:
 
 
 def rough_size(deployment: Deployment, scenario: Scenario, seed: int, queries: int, most: int) -> Size:
-    """The fewest replicas on short runs: close, and cheap enough to be found for every candidate."""
-    steady = scenario.demand == "open"
-    load = make_load(scenario, deployment.config.max_model_len, seed, short_of(queries) if steady else None)
-    idle = _idle_probe(deployment, scenario, load, seed)
-    if not idle.met:
-        return Size(deployment, None, True, f"even an idle replica misses {idle.broken()}", (idle,))
-    most = min(most, load.queries)  # more replicas than queries serve nobody
-    probes: list[Probe] = []
+    """The fewest replicas on short runs: close, and cheap enough to be found for every candidate.
+
+    Demand that is given whole (a closed loop, a batch, a trace) is always run whole, and its size is final.
+    """
+    steady, least = scenario.demand == "open", least_serving(scenario)
+    if least > most:
+        reason = f"fleet.max_gpus: {most} serving replicas are fewer than fleet.min_replicas asks for"
+        return Size(deployment, None, True, 0.0, reason, ())
+    alone, idle = idle_outcome(deployment, scenario, short_of(queries), seed)
+    best = Probe(math.inf, False, alone, idle)
+    if not best.met:
+        return Size(deployment, None, not steady, 0.0, f"even an idle fleet misses {best.broken()}", (best,))
+    e2e_s = idle_e2e_s(idle)
+    length = run_length(scenario, short_of(queries), e2e_s, SHORT_SPANS)
+    load = make_load(scenario, deployment.config.max_model_len, seed, length)
+    most = max(least, min(most, load.requests))  # more replicas than requests serve nobody
+    probes: dict[int, Probe] = {}
 
     def holds(replicas: int) -> bool:
-        probe = Probe(replicas, not steady, load, run(deployment, scenario, load, replicas, seed))
-        probes.append(probe)
-        return probe.met
+        if replicas not in probes:
+            probes[replicas] = Probe(replicas, not steady, load, run(deployment, scenario, load, replicas, seed))
+        return probes[replicas].met
 
-    found = _fewest(holds, _first_guess(deployment, load), least_serving(scenario), most)
-    if found is None:
-        return Size(deployment, None, not steady, _too_few(probes, most, scenario), tuple(probes))
-    return Size(deployment, found, not steady, None, tuple(probes))
+    found = _fewest(holds, _first_guess(deployment, scenario, load), least, most)
+    if found is not None and found > 1 and not steady:
+        holds(found - 1)  # the fleet that the answer is held against
+    tried = tuple(probes.values())
+    return Size(deployment, found, not steady, e2e_s, None if found else _too_few(tried, most, scenario), tried)
 
 
 def verified_size(rough: Size, scenario: Scenario, seed: int, queries: int, most: int) -> Size:
@@ -72,52 +81,41 @@ def verified_size(rough: Size, scenario: Scenario, seed: int, queries: int, most
     if rough.verified or rough.serving is None:
         return rough
     deployment = rough.deployment
-    load = make_load(scenario, deployment.config.max_model_len, seed, queries)
-    probes = list(rough.probes)
+    length = run_length(scenario, queries, rough.idle_e2e_s, FULL_SPANS)
+    load = make_load(scenario, deployment.config.max_model_len, seed, length)
     known: dict[int, Probe] = {}
 
     def at(replicas: int) -> Probe:
         if replicas not in known:
             known[replicas] = Probe(replicas, True, load, run(deployment, scenario, load, replicas, seed))
-            probes.append(known[replicas])
         return known[replicas]
 
     serving = rough.serving
-    while not at(serving).met:
-        serving = serving + max(1, serving // 50)
-        if serving > most:
-            at(most)
-            return Size(deployment, None, True, _too_few(probes, most, scenario), tuple(probes))
-    # Below the floor nothing is tried: fleet.min_replicas is the user's own.
-    while serving > least_serving(scenario) and at(serving - 1).met:
-        serving -= 1
-    if serving > 1:
-        at(serving - 1)
-    return Size(deployment, serving, True, None, tuple(probes))
+    while not at(serving).met and serving < most:
+        serving = min(serving + max(1, serving // 50), most)
+    found = serving if at(serving).met else None
+    # Below the floor nothing is chosen, fleet.min_replicas is the user's own; but it is shown what it would do.
+    while found and found > least_serving(scenario) and at(found - 1).met:
+        found -= 1
+    if found and found > 1:
+        at(found - 1)
+    tried = (*rough.probes, *known.values())
+    return Size(deployment, found, True, rough.idle_e2e_s, None if found else _too_few(tried, most, scenario), tried)
 
 
-def _too_few(probes: list[Probe], most: int, scenario: Scenario) -> str:
+def _too_few(probes: tuple[Probe, ...], most: int, scenario: Scenario) -> str:
     """Why no size was found, with what the largest one breaks."""
-    largest = max(probes, key=lambda probe: (probe.at, probe.full), default=None)
-    breaks = f" ({largest.broken()})" if largest is not None else ""
-    if scenario.fleet.max_gpus is None:
-        return f"even {most} serving replicas are too few{breaks}"
-    if most < least_serving(scenario):
-        return f"fleet.max_gpus: {most} serving replicas are fewer than fleet.min_replicas asks for"
-    return f"fleet.max_gpus: {most} serving replicas are too few{breaks}"
+    largest = max(probes, key=lambda probe: (probe.at, probe.full))
+    limit = "" if scenario.fleet.max_gpus is None else "fleet.max_gpus: "
+    return f"{limit}even {most} serving replicas are too few ({largest.broken()})"
 
 
-def _idle_probe(deployment: Deployment, scenario: Scenario, load: Load, seed: int) -> Probe:
-    """The same queries one at a time on one replica: limits that fail here fail at any size."""
-    arrival_s = IDLE_GAP_S * np.arange(load.queries, dtype=np.float64)
-    alone = dataclasses.replace(load, arrival_s=arrival_s, clients=0, think_s=None, max_in_flight=0)
-    return Probe(math.inf, False, alone, run(deployment, scenario, alone, 1, seed))
+def _first_guess(deployment: Deployment, scenario: Scenario, load: Load) -> int:
+    """Where to begin: replicas whose batches, in the fluid limit, stay within the strictest TPOT or ITL limit.
 
-
-def _first_guess(deployment: Deployment, load: Load) -> int:
-    """Offered work ÷ one replica's capacity, from the step cost alone: the smallest fleet worth trying.
-
-    A decode costs at least its share of a full batch's step, a prompt its share of a full prefill step.
+    With n requests decoding, one takes prefill_s + output · step_s(n) / n of the engine, and prefills stretch the time
+    between its tokens to step_s(n) / (decoding's share of that). No prefix is taken to be cached. Only the length of
+    the search depends on this.
     """
     span_s = float(load.arrival_s[-1] - load.arrival_s[0])
     if span_s <= 0:
@@ -125,19 +123,23 @@ def _first_guess(deployment: Deployment, load: Load) -> int:
     cost = deployment.cost
     prompt, output = float(load.prompt_tokens.mean()), float(load.output_tokens.mean())
     context = prompt + output / 2
-    seats = max(min(deployment.config.seats, int(deployment.kv.tokens / context)), 1)
-    step_s = float(cost.tokens_s[min(seats, len(cost.tokens_s) - 1)] + cost.requests_s[seats]) + cost.decode_attention_s
-    per_output_token = step_s / seats + cost.decode_token_s * context
-    per_prompt_token = float(cost.tokens_s[-1]) / (len(cost.tokens_s) - 1)
-    work_s = load.requests * (output * per_output_token + (1 - SHARED_GUESS) * prompt * per_prompt_token)
-    return max(1, math.floor(work_s / span_s / deployment.candidate.options.data_parallel_size))
+    n = np.arange(1, max(min(deployment.config.seats, int(deployment.kv.tokens / context)), 1) + 1)
+    step_s = cost.tokens_s[n] + cost.requests_s[n] + cost.decode_attention_s + cost.decode_token_s * context * n
+    prefill_s = prompt * float(cost.tokens_s[-1]) / (len(cost.tokens_s) - 1)
+    request_s = prefill_s + output * step_s / n
+    tpot_s = step_s / (1 - prefill_s / request_s)
+    strictest = min((limit.limit_ms for limit in scenario.slo if limit.metric in ("tpot", "itl")), default=math.inf)
+    allowed = (tpot_s * MS_PER_S <= strictest) | (n == 1)
+    busy = load.requests / span_s * float(request_s[allowed].min())
+    return max(1, math.floor(busy / deployment.candidate.options.data_parallel_size))
 
 
 def _fewest(holds: Callable[[int], bool], first: int, least: int, most: int) -> int | None:
-    """The smallest n in [least, most] with holds(n), for a property that mostly grows with n; None if there is none."""
-    low, n = max(least, 1) - 1, min(max(first, least, 1), most)
-    if most < max(least, 1):
-        return None
+    """The smallest n in [least, most] with holds(n), where 1 ≤ least ≤ most; None if there is none.
+
+    It searches as if `holds` grew with n; neighbours of the answer are settled by the caller.
+    """
+    low, n = least - 1, min(max(first, least), most)
     while not holds(n):  # outwards, in growing strides
         if n >= most:
             return None

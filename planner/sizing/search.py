@@ -11,13 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from planner.catalogue.prices import gpu_hour
+from planner.catalogue.prices import RATE_CARDS, gpu_hour
 from planner.deployment import Candidate, Deployment, Progress, Rejected, candidates, deploy
-from planner.economics import Prices
-from planner.errors import PlannerError
+from planner.economics import Cost, Demand, Prices, demand_at_own_rate, fleet_cost, usd_per_hour
+from planner.errors import PlannerError, UnknownNameError, nearest_names
 from planner.provenance import Provenance
 from planner.scenario import RateCard, Scenario
+from planner.simulation.load import Load
+from planner.simulation.outcome import Outcome
 from planner.sizing.replicas import MOST_REPLICAS, Size, rough_size, verified_size
+from planner.units import HOURS_PER_DAY
 
 SLACK = 0.05  # a short run's size is taken to be off by at most a replica or this share of its GPUs
 
@@ -39,7 +42,12 @@ class Sized:
 
     option: Option
     size: Size
-    spare: int
+    scenario: Scenario
+
+    @property
+    def spare(self) -> int:
+        """Replicas beyond those that must hold the load."""
+        return self.scenario.fleet.spare_replicas
 
     @property
     def replicas(self) -> int:
@@ -54,16 +62,41 @@ class Sized:
         return self.replicas * self.option.deployment.gpus_per_replica
 
     @property
-    def rank(self) -> tuple[float, int]:
-        """What orders options: USD an hour for GPUs (their number where there is no price), then GPUs."""
-        price = self.option.prices.gpu_hour_usd
-        return self.gpus * (1.0 if price is None else price), self.gpus
+    def demand(self) -> Demand:
+        """The users' queries that this size serves: the scenario's, or where it names no rate the run's own."""
+        probe = self.size.probe(self.replicas - self.spare)
+        return demand_of(self.scenario, probe.load, probe.outcome)
+
+    @property
+    def cost(self) -> Cost | None:
+        """Cost of the fleet; None without a GPU price."""
+        return fleet_cost(self.gpus, self.option.prices, self.demand)
+
+    def rank(self, gpus: float | None = None) -> tuple[float, int]:
+        """What orders options: USD a query (GPU-hours a query where there is no price), then GPUs.
+
+        `gpus` asks what it would come to with another number of them.
+        """
+        price = self.option.prices.gpu_hour_usd or 1.0
+        hourly = usd_per_hour(1, price, self.option.prices.compute_share) * (self.gpus if gpus is None else gpus)
+        return hourly * HOURS_PER_DAY / self.demand.day_queries, self.gpus
 
     @property
     def least_rank(self) -> float:
         """The least that `rank` could still come to when this size is verified."""
         slack = max(self.option.deployment.gpus_per_replica, SLACK * self.gpus)
-        return self.rank[0] * max(self.gpus - slack, 0.0) / self.gpus
+        return self.rank(max(self.gpus - slack, 0.0))[0]
+
+
+def demand_of(scenario: Scenario, load: Load, outcome: Outcome) -> Demand:
+    """The users' queries of a day, with the tokens that a query takes on average over all its calls."""
+    prompt = float(load.prompt_tokens.mean()) * load.width
+    output = float(load.output_tokens.mean()) * load.width
+    cache = scenario.query.response_cache
+    uncached = 1.0 if cache is None else 1.0 - cache.hit_rate
+    if scenario.traffic.peak_qps is None:
+        return demand_at_own_rate(outcome.figures["query_throughput"], uncached, prompt, output)
+    return Demand(scenario.traffic.peak_qps, scenario.traffic.day, uncached, prompt, output)
 
 
 @dataclass(frozen=True)
@@ -81,6 +114,11 @@ def search(scenario: Scenario, seed: int, queries: int, progress: Progress) -> S
     A combination that cannot be is kept with its reason; where it is the scenario's only one its InputError is
     raised. One that holds at no size is an answer.
     """
+    card = scenario.prices.gpu_hour_usd
+    if isinstance(card, RateCard) and card.rate_card not in RATE_CARDS:
+        rule = f"must be one of {', '.join(RATE_CARDS)}"
+        nearest = nearest_names(card.rate_card, RATE_CARDS)
+        raise UnknownNameError("prices.gpu_hour_usd.rate_card", card.rate_card, rule, nearest)
     options: list[Option] = []
     rejected: list[Rejected] = []
     for found in candidates(scenario):
@@ -131,7 +169,7 @@ def _rough_sizes(options: list[Option], scenario: Scenario, seed: int, queries: 
         found = rough_size(option.deployment, scenario, seed, queries, option.most_serving)
         done += 1
         progress("sizing candidates", done, len(options))
-        return Sized(option, found, scenario.fleet.spare_replicas)
+        return Sized(option, found, scenario)
 
     first = [size(option) for option in options[:1]]  # alone: it compiles, which threads would do twice over
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -145,13 +183,13 @@ def _settle(
     settled = {id(sized.option): sized for sized in rough}
     best: Sized | None = None
     holding = [sized for sized in rough if sized.size.serving is not None]
-    for number, sized in enumerate(sorted(holding, key=lambda sized: sized.rank), start=1):
-        if best is not None and sized.least_rank >= best.rank[0]:
+    for number, sized in enumerate(sorted(holding, key=lambda sized: sized.rank()), start=1):
+        if best is not None and sized.least_rank >= best.rank()[0]:
             continue
         progress("verifying the cheapest", number, number)
         size = verified_size(sized.size, scenario, seed, queries, sized.option.most_serving)
         verified = replace(sized, size=size)
         settled[id(sized.option)] = verified
-        if size.serving is not None and (best is None or verified.rank < best.rank):
+        if size.serving is not None and (best is None or verified.rank() < best.rank()):
             best = verified
     return Search(tuple(settled.values()), rejected, best)

@@ -1,0 +1,48 @@
+"""From a scenario to something that can be run: lists resolved, names looked up, everything cross-checked.
+
+`candidates` unfolds the lists of a scenario · `runs` gives one candidate its KV cache, its scheduler and its step cost,
+or refuses it, and simulates fleets of it · `documents` says in JSON names what was run · `simulation` is the verb.
+"""
+
+from collections.abc import Callable
+
+from planner.deployment.candidates import Candidate, Rejected, candidates, only_candidate
+from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_document
+from planner.deployment.runs import (
+    FULL_SPANS,
+    Deployment,
+    Length,
+    default_queries,
+    deploy,
+    idle_e2e_s,
+    idle_outcome,
+    make_load,
+    run,
+    run_length,
+)
+from planner.deployment.simulation import Simulation, simulate
+
+Progress = Callable[[str, int, int], None]
+
+__all__ = [
+    "FULL_SPANS",
+    "SCHEMA_VERSION",
+    "Candidate",
+    "Deployment",
+    "Length",
+    "Progress",
+    "Rejected",
+    "Simulation",
+    "candidates",
+    "default_queries",
+    "deploy",
+    "fleet_document",
+    "idle_e2e_s",
+    "idle_outcome",
+    "make_load",
+    "only_candidate",
+    "run",
+    "run_document",
+    "run_length",
+    "simulate",
+]

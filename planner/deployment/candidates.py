@@ -1,0 +1,151 @@
+"""The lists of a scenario unfolded: names looked up, vLLM's arguments resolved, impossible combinations told apart."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any, cast
+
+from planner.catalogue.engine_defaults import EngineDefaults, engine_defaults, known_versions
+from planner.catalogue.hardware import gpu as find_gpu
+from planner.catalogue.hardware import gpu_provenance
+from planner.catalogue.models import model as find_model
+from planner.catalogue.models import model_provenance
+from planner.errors import MisfitError, PlannerError, ScenarioError
+from planner.memory import check_parallelism, resolve_quantization
+from planner.provenance import Provenance
+from planner.scenario import Scenario
+from planner.simulation.fleet import Routing
+from planner.specs import EngineOptions, Gpu, Model
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One combination of the scenario's lists. `choice` holds the keys that had more than one value."""
+
+    model: Model
+    gpu: Gpu
+    options: EngineOptions
+    routing: Routing
+    gpus_per_node: int
+    choice: dict[str, Any]
+    provenance: tuple[Provenance, ...]
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A combination that cannot be, and why."""
+
+    choice: dict[str, Any]
+    reason: str
+
+
+def candidates(scenario: Scenario) -> list[Candidate | Rejected]:
+    """Every combination of the lists in `model`, `hardware`, `engine.*` and `fleet.routing`, in the file's order.
+
+    Raises for what is wrong whatever is chosen: an unknown model or GPU name, a missing `hardware`.
+    """
+    if scenario.hardware is None:
+        raise ScenarioError("hardware", None, "is required: name a GPU of the catalogue")
+    models = [find_model(name, scenario.base) for name in scenario.model]
+    gpus = [find_gpu(name) for name in scenario.hardware]
+    given = {key: getattr(scenario.engine, key) for key in type(scenario.engine).model_fields}
+    keys = list(given)
+    varied = scenario.choices()
+    found: list[Candidate | Rejected] = []
+    for model, gpu, *values, routing in itertools.product(
+        models, gpus, *(given[key] or (None,) for key in keys), scenario.fleet.routing
+    ):
+        engine = dict(zip(keys, values, strict=True))
+        every = {"model": model.name, "hardware": gpu.name, "fleet.routing": routing}
+        every |= {f"engine.{key}": value for key, value in engine.items()}
+        choice = {key: every[key] for key in varied}
+        try:
+            options, provenance = _options(model, gpu, engine)
+            check_parallelism(model, gpu, options, scenario.fleet.gpus_per_node)
+        except PlannerError as error:
+            if not varied:
+                raise
+            found.append(Rejected(choice, str(error)))
+            continue
+        found.append(
+            Candidate(
+                model,
+                gpu,
+                options,
+                cast(Routing, routing),
+                scenario.fleet.gpus_per_node,
+                choice,
+                (*model_provenance(model), *gpu_provenance(gpu), *provenance),
+            )
+        )
+    return found
+
+
+def only_candidate(scenario: Scenario, verb: str) -> Candidate:
+    """The scenario's single combination. Raises ScenarioError where a list is left to choose from."""
+    for key, values in scenario.choices().items():
+        raise ScenarioError(
+            key, list(values), f"{verb} takes one value, not a list to choose from", f"--set {key}={values[0]}"
+        )
+    (candidate,) = candidates(scenario)
+    assert isinstance(candidate, Candidate)  # a single combination that cannot be has raised
+    return candidate
+
+
+def _options(model: Model, gpu: Gpu, engine: dict[str, Any]) -> tuple[EngineOptions, tuple[Provenance, ...]]:
+    """All of vLLM's arguments: what was given, and vLLM's own defaults for that version and device for the rest."""
+    version = engine["vllm_version"] or known_versions()[-1]
+    ranks = engine["tensor_parallel_size"] * engine["pipeline_parallel_size"]
+    defaults = engine_defaults(gpu, version, ranks)
+    given = {key: value for key, value in engine.items() if value is not None}
+    max_model_len = given.get("max_model_len", model.max_position)
+    if max_model_len > model.max_position:
+        rule = f"{model.name} has a context of {model.max_position} tokens"
+        raise MisfitError("engine.max_model_len", max_model_len, rule, str(model.max_position))
+    chunked = given.get("enable_chunked_prefill", defaults.enable_chunked_prefill)
+    tokens, seqs = _batch_limits(given, defaults, max_model_len, chunked)
+    options = EngineOptions(
+        quantization=resolve_quantization(model, engine["quantization"]),
+        kv_cache_dtype=engine["kv_cache_dtype"],
+        tensor_parallel_size=engine["tensor_parallel_size"],
+        pipeline_parallel_size=engine["pipeline_parallel_size"],
+        data_parallel_size=engine["data_parallel_size"],
+        enable_expert_parallel=engine["enable_expert_parallel"],
+        max_model_len=max_model_len,
+        max_num_seqs=seqs,
+        max_num_batched_tokens=tokens,
+        gpu_memory_utilization=given.get("gpu_memory_utilization", defaults.gpu_memory_utilization),
+        block_size=given.get("block_size", defaults.block_size),
+        enable_prefix_caching=given.get("enable_prefix_caching", defaults.enable_prefix_caching),
+        enable_chunked_prefill=chunked,
+        async_scheduling=given.get("async_scheduling", defaults.async_scheduling),
+        enforce_eager=given.get("enforce_eager", False),
+        vllm_version=version,
+        num_gpu_blocks_override=engine["num_gpu_blocks_override"],
+    )
+    return options, tuple(row for row in defaults.provenance if row.what.removeprefix("engine.") not in given)
+
+
+def _batch_limits(
+    given: dict[str, Any], defaults: EngineDefaults, max_model_len: int, chunked: bool
+) -> tuple[int, int]:
+    """max_num_batched_tokens and max_num_seqs as vLLM settles them (vLLM 0.32 `EngineArgs`).
+
+    Only a value that was not given is adjusted: tokens to at most seqs · max_model_len, and to at least
+    max_model_len where prompts may not be cut; seqs to at most tokens.
+    """
+    seqs = given.get("max_num_seqs", defaults.max_num_seqs)
+    tokens = given.get("max_num_batched_tokens")
+    if tokens is None:
+        tokens = defaults.max_num_batched_tokens if chunked else max(defaults.max_num_batched_tokens, max_model_len)
+        tokens = min(tokens, seqs * max_model_len)
+    if "max_num_seqs" not in given:
+        seqs = min(seqs, tokens)
+    if tokens < seqs:
+        rule = f"must be at least max_num_seqs (={seqs})"
+        raise MisfitError("engine.max_num_batched_tokens", tokens, rule, str(seqs))
+    if not chunked and tokens < max_model_len:
+        rule = f"must be at least max_model_len (={max_model_len}) with enable_chunked_prefill off"
+        raise MisfitError("engine.max_num_batched_tokens", tokens, rule, str(max_model_len))
+    return tokens, seqs

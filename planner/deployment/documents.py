@@ -1,0 +1,45 @@
+"""What was run, as plain dicts under the JSON names that all verbs share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planner.deployment.runs import Deployment
+from planner.simulation.load import Load
+from planner.simulation.outcome import Outcome
+from planner.specs import EngineOptions
+from planner.units import GIB
+
+SCHEMA_VERSION = 1
+
+
+def fleet_document(deployment: Deployment, replicas: int, spare: int = 0) -> dict[str, Any]:
+    """`fleet` of a plan: everything that starts it."""
+    candidate = deployment.candidate
+    return {
+        "hardware": candidate.gpu.name,
+        "gpus": replicas * deployment.gpus_per_replica,
+        "replicas": replicas,
+        "spare_replicas": spare,
+        "gpus_per_replica": deployment.gpus_per_replica,
+        "routing": candidate.routing,
+        "engine": engine_document(candidate.options),
+    }
+
+
+def engine_document(options: EngineOptions) -> dict[str, Any]:
+    """vLLM's arguments under vLLM's names; what is not set is left out."""
+    return {key: value for key, value in vars(options).items() if value is not None}
+
+
+def run_document(deployment: Deployment, load: Load, outcome: Outcome) -> dict[str, Any]:
+    """Statistics of one run with what they rest on: cache size, memory, clipping, notes."""
+    terms = {name: size / GIB for name, size in deployment.kv.terms.items()}
+    return {
+        **outcome.figures,
+        "kv_cache_tokens": deployment.kv.tokens,
+        "memory": {f"{name}_gib": round(size, 3) for name, size in terms.items()},
+        "clipped_share": load.clipped_share,
+        "cached_share": load.cached_share,
+        "notes": list(load.notes),
+    }

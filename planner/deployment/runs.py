@@ -1,0 +1,164 @@
+"""One candidate made ready to run, and runs of it: how long, under which arrays, on how many replicas."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from planner.coefficients import StepCost
+from planner.deployment.candidates import Candidate
+from planner.memory import KvCapacity, kv_capacity
+from planner.performance import step_cost
+from planner.provenance import Provenance, weakest_first
+from planner.scenario import Scenario
+from planner.simulation.fleet import run_fleet, without_cooldown
+from planner.simulation.load import Load
+from planner.simulation.outcome import Outcome, summarise
+from planner.specs import SchedulerConfig
+from planner.units import MS_PER_S
+from planner.workload import build_load
+
+SAMPLES_BEYOND_PERCENTILE = 1000
+REPORTED_PERCENTILE = 99.0  # every answer shows p99, so a run is long enough for it
+LEAST_WARMUP = 500  # queries
+WARMUP_SPANS = 3  # times the E2E of an idle fleet
+FULL_SPANS = 10  # likewise: the least that a full-length run lasts
+IDLE_QUERIES = 500  # to tell how long a query takes without load
+IDLE_GAP_S = 1e5  # so far apart that no query ever meets another
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A candidate with everything a simulation needs. `kv` and `config` are those of one data-parallel rank."""
+
+    candidate: Candidate
+    kv: KvCapacity
+    config: SchedulerConfig
+    cost: StepCost
+    provenance: tuple[Provenance, ...]
+
+    @property
+    def gpus_per_replica(self) -> int:
+        """GPUs behind one endpoint."""
+        return self.candidate.options.gpus_per_replica
+
+
+def deploy(candidate: Candidate) -> Deployment:
+    """KV cache, scheduler and step cost of a candidate. Raises MisfitError where it does not fit the GPU."""
+    options = candidate.options
+    kv = kv_capacity(candidate.model, candidate.gpu, options)
+    cost, performance = step_cost(candidate.model, candidate.gpu, options, candidate.gpus_per_node)
+    rows = [*candidate.provenance, *kv.provenance, *performance]
+    if options.data_parallel_size > 1:
+        rows.append(
+            Provenance(
+                "engine.data_parallel_size",
+                "assumed",
+                "data-parallel ranks are simulated as independent engines; expert parallelism would keep them in step",
+                str(options.data_parallel_size),
+                errs="optimistic" if options.enable_expert_parallel else "",
+            )
+        )
+    if options.async_scheduling:
+        rows.append(
+            Provenance(
+                "asynchronous scheduling",
+                "assumed",
+                "an arrival misses one extra step; a finished request gives its seat back at once, vLLM one step later",
+                errs="optimistic",
+            )
+        )
+    return Deployment(
+        candidate,
+        kv,
+        SchedulerConfig(
+            num_blocks=kv.num_blocks,
+            block_size=options.block_size,
+            max_num_seqs=options.max_num_seqs,
+            max_num_batched_tokens=options.max_num_batched_tokens,
+            max_model_len=options.max_model_len,
+            enable_prefix_caching=options.enable_prefix_caching,
+            enable_chunked_prefill=options.enable_chunked_prefill,
+            async_scheduling=options.async_scheduling,
+        ),
+        cost,
+        tuple(weakest_first(rows)),
+    )
+
+
+class Length(NamedTuple):
+    """How many queries a run counts, and how many it simulates before and after them without counting them."""
+
+    counted: int
+    warmup: int
+    cooldown: int
+
+
+def default_queries(scenario: Scenario) -> int:
+    """At least 1,000 samples beyond the strictest percentile that is judged or shown."""
+    strictest = max([REPORTED_PERCENTILE, *(limit.percentile or 0.0 for limit in scenario.slo)])
+    return round(SAMPLES_BEYOND_PERCENTILE / (1.0 - strictest / 100.0))
+
+
+def model_rate_qps(scenario: Scenario) -> float:
+    """Queries per second that reach the model at the peak; 0 where the demand names no rate."""
+    cache = scenario.query.response_cache
+    return (scenario.traffic.peak_qps or 0.0) * (1.0 if cache is None else 1.0 - cache.hit_rate)
+
+
+def run_length(scenario: Scenario, queries: int, idle_e2e_s: float, least_spans: int) -> Length:
+    """A run that counts `queries`, and lasts at least `least_spans` times as long as a query takes.
+
+    A fleet that starts empty needs the time of a few queries to fill, and its last queries would find it emptying: so
+    both ends are long in *time*, `rate · idle_e2e_s` being the queries that arrive while one is served (`idle_e2e_s`:
+    the 99th percentile of E2E with nothing else to do; under load it is longer, hence the factor on the warm-up).
+    """
+    meanwhile = math.ceil(model_rate_qps(scenario) * idle_e2e_s)
+    counted = max(queries, least_spans * meanwhile)
+    return Length(counted, max(queries // 10, LEAST_WARMUP, WARMUP_SPANS * meanwhile), meanwhile)
+
+
+def make_load(
+    scenario: Scenario, max_model_len: int, seed: int, length: Length, duration_s: float | None = None
+) -> Load:
+    """The arrays of one run; the same seed gives the same token counts at every rate and length.
+
+    `duration_s` counts the queries of that many seconds instead of `length.counted`. Closed, offline and trace demand
+    say their own length.
+    """
+    queries = length.counted + length.cooldown if duration_s is None else None
+    load = build_load(
+        scenario,
+        queries=queries,
+        duration_s=duration_s,
+        warmup=length.warmup,
+        rng=np.random.default_rng(seed),
+        max_model_len=max_model_len,
+    )
+    steady = scenario.demand == "open" and duration_s is None
+    return replace(load, cooldown=length.cooldown) if steady else load
+
+
+def idle_outcome(deployment: Deployment, scenario: Scenario, queries: int, seed: int) -> tuple[Load, Outcome]:
+    """The queries one at a time, on as many replicas as one has calls at once: the best that any fleet can do."""
+    load = make_load(scenario, deployment.config.max_model_len, seed, Length(queries, 0, 0))
+    arrival_s = IDLE_GAP_S * np.arange(load.queries, dtype=np.float64)
+    alone = replace(load, arrival_s=arrival_s, clients=0, think_s=None, max_in_flight=0)
+    return alone, run(deployment, scenario, alone, max(stage.calls for stage in load.stages), seed)
+
+
+def idle_e2e_s(outcome: Outcome) -> float:
+    """99th percentile of E2E of a run without load, in seconds; 0 if nothing was completed."""
+    row = outcome.figures["e2e_ms"]
+    return 0.0 if row is None else float(row["p99"]) / MS_PER_S
+
+
+def run(deployment: Deployment, scenario: Scenario, load: Load, replicas: int, seed: int) -> Outcome:
+    """Simulate `replicas` endpoints of `deployment` under `load`; each of their data-parallel ranks is routed to."""
+    ranks = replicas * deployment.candidate.options.data_parallel_size
+    generator = np.random.default_rng([seed, 1])  # routing's own chance, apart from the load's
+    fleet = run_fleet(load, deployment.config, deployment.cost, ranks, deployment.candidate.routing, generator)
+    return summarise(without_cooldown(fleet), scenario.slo, steady=scenario.demand == "open")
