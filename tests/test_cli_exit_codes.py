@@ -184,3 +184,12 @@ def _open_once_read(pipe: Path) -> int:
         except OSError:  # nobody reads it yet
             time.sleep(0.05)
     raise AssertionError("the scenario was never read")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+def test_a_full_disk_is_one_line_and_not_the_code_for_no_fleet():
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "planner", "schema"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "planner: error: cannot write the answer: No space left on device\n"

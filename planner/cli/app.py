@@ -54,6 +54,11 @@ class _Verbs(click.Group):
             code = _interrupted()
         except BrokenPipeError:
             code = _reader_gone()
+        except (
+            OSError
+        ) as error:  # files are checked where they are opened: this is standard output, on a full disk, say
+            _reader_gone()
+            code = _refuse(f"cannot write the answer: {error.strerror or error}", BAD_INPUT)
         sys.exit(code)
 
     def invoke(self, ctx: click.Context) -> Any:

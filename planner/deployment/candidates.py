@@ -84,10 +84,10 @@ def candidates(scenario: Scenario) -> list[Candidate | Rejected]:
 
 def only_candidate(scenario: Scenario, verb: str) -> Candidate:
     """The scenario's single combination. Raises ScenarioError where a list is left to choose from."""
-    for key, values in scenario.choices().items():
-        raise ScenarioError(
-            key, list(values), f"{verb} takes one value, not a list to choose from", f"--set {key}={values[0]}"
-        )
+    choices = scenario.choices()
+    for key, values in choices.items():
+        one_of_each = " ".join(f"--set {name}={options[0]}" for name, options in choices.items())
+        raise ScenarioError(key, list(values), f"{verb} takes one value, not a list to choose from", one_of_each)
     (candidate,) = candidates(scenario)
     assert isinstance(candidate, Candidate)  # a single combination that cannot be has raised
     return candidate
