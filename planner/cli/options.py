@@ -89,15 +89,16 @@ def split_setting(setting: str, option: str) -> tuple[str, str]:
 
 
 def from_here(key: str, text: str) -> str:
-    """A value as YAML text; a relative trace file, which in a scenario starts from the scenario's folder, starts
-    from the current folder when it is given on the command line.
+    """A value as YAML text; the relative path of a trace or a config.json, which in a scenario starts from the
+    scenario's folder, starts from the current folder when it is given on the command line.
     """
     from planner.scenario.yaml_text import parse
 
-    if key != TRACE_FILE:
+    if key not in (TRACE_FILE, "model"):
         return text
     value = parse(text, key, text)
-    return json.dumps(str(Path(value).expanduser().absolute())) if isinstance(value, str) else text
+    is_path = isinstance(value, str) and (key == TRACE_FILE or value.endswith(".json"))
+    return json.dumps(str(Path(value).expanduser().absolute())) if is_path else text
 
 
 def find_scenario(source: str) -> Path:

@@ -108,7 +108,7 @@ def compile_note() -> Iterator[None]:
         def on_start(self, event: Any) -> None:
             if not self.said:
                 self.said = True
-                click.echo("compiling the simulator (once, about a minute)", err=True)
+                click.echo("compiling the simulator (once, some twenty seconds)", err=True)
 
         def on_end(self, event: Any) -> None:
             pass
