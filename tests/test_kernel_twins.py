@@ -19,6 +19,7 @@ from planner.coefficients import StepCost
 from planner.errors import MisfitError
 from planner.simulation.fleet import run_fleet
 from planner.simulation.kernel import advance
+from planner.simulation.kernel_queue import abort, enqueue
 from planner.simulation.kernel_state import (
     COUNTED,
     FINISHED,
@@ -29,7 +30,6 @@ from planner.simulation.kernel_state import (
     make_requests,
     make_settings,
 )
-from planner.simulation.kernel_step import abort, enqueue
 from planner.simulation.load import Load, Prefixes, SharedBlocks, Stage
 from planner.simulation.replay import Replay, replay
 from planner.specs import SchedulerConfig

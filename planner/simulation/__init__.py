@@ -1,7 +1,7 @@
 """A fleet under load, step by step.
 
 Read `reference` first: it is the specification of vLLM's scheduler in plain Python, and `replay` runs it against a
-clock. `kernel` (with `kernel_state`, `kernel_blocks`, `kernel_running`, `kernel_step`) is its compiled twin for one
+clock. `kernel` (with its files `kernel_*`) is its compiled twin for one
 replica; `fleet` (with `fleet_loops`) puts many behind a router and carries stages, closed loops and client limits;
 `outcome` turns a run into statistics. `load` says what arrives. Nothing in this room knows what a GPU is.
 """

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.simulation.kernel import advance, wake_s
+from planner.simulation.kernel_queue import abort, enqueue
 from planner.simulation.kernel_state import (
     ABORTED,
     FINISHED,
@@ -29,7 +30,6 @@ from planner.simulation.kernel_state import (
     inlined,
     released,
 )
-from planner.simulation.kernel_step import abort, enqueue
 
 RANDOM, ROUND_ROBIN, LEAST_LOADED = 0, 1, 2
 # Kinds of event in `run_dependent`. Those of one instant are handled in the order in which they came up. SEND and

@@ -5,7 +5,8 @@ grows by one token a request, so k steps cost k·base + slope·k(k−1)/2 and it
 admissible arrival, filled attention window or KV exhaustion.
 
 Reading guide: `kernel_state` has the columns, `kernel_blocks` the KV cache, `kernel_running` seats and decode events,
-`kernel_step` one step of the scheduler. Arrivals, routing and aborts are `fleet`'s business.
+`kernel_queue` who waits and how a seat is left, `kernel_schedule` what a step holds, `kernel_step` one step. Arrivals,
+routing and timeouts are `fleet`'s business.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import math
 import numpy as np
 
 from planner.simulation.kernel_blocks import take_blocks
+from planner.simulation.kernel_queue import see_arrivals
 from planner.simulation.kernel_running import add_gaps, pop_due
+from planner.simulation.kernel_schedule import fill_chained
 from planner.simulation.kernel_state import Costs, Gaps, Replicas, Requests, Settings, compiled, inlined
-from planner.simulation.kernel_step import fill_chained, finish_ended, see_arrivals, step
+from planner.simulation.kernel_step import finish_ended, step
 
 
 @compiled
