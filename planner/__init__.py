@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from planner.deployment import Simulation, simulate
-    from planner.errors import InfeasibleError, InputError, PlannerError
+    from planner.errors import InputError, PlannerError
     from planner.planning import Plan, plan
     from planner.scenario import Scenario
     from planner.sizing import Capacity, capacity
 
 _HOMES = {
     "Capacity": "planner.sizing",
-    "InfeasibleError": "planner.errors",
     "InputError": "planner.errors",
     "Plan": "planner.planning",
     "PlannerError": "planner.errors",
@@ -31,7 +30,6 @@ _HOMES = {
 
 __all__ = [
     "Capacity",
-    "InfeasibleError",
     "InputError",
     "Plan",
     "PlannerError",

@@ -1,13 +1,14 @@
 """Everything that can go wrong, as one tree, each leaf with the exit code the command answers with.
 
     PlannerError
-    ├── InputError            2  a value the user gave breaks a rule
-    │   ├── ScenarioError        the scenario file: shape, types, ranges, reserved keys
-    │   ├── UnknownNameError     a model, GPU or price that the catalogue does not hold
-    │   ├── UnsupportedError     understood, but not modelled (an architecture, a reserved key)
-    │   ├── DataFileError        a trace, histogram or config.json that cannot be used
-    │   └── MisfitError          model, GPU and engine cannot work together (memory, head counts)
-    └── InfeasibleError       1  the question was answered: no fleet, or no load, fits
+    └── InputError            2  a value the user gave breaks a rule
+        ├── ScenarioError        the scenario file: shape, types, ranges, reserved keys
+        ├── UnknownNameError     a model, GPU or price that the catalogue does not hold
+        ├── UnsupportedError     understood, but not modelled (an architecture, a reserved key)
+        ├── DataFileError        a trace, histogram or config.json that cannot be used
+        └── MisfitError          model, GPU and engine cannot work together (memory, head counts)
+
+That no fleet, or no load, fits is no error but an answer: exit code 1.
 
 A message is one line and carries the key, the value, the rule and, where there is one, the nearest valid choice.
 """
@@ -58,12 +59,6 @@ class DataFileError(InputError):
 
 class MisfitError(InputError):
     """Model, GPU and engine settings cannot work together; in a search this rejects one candidate."""
-
-
-class InfeasibleError(PlannerError):
-    """No fleet (or no load) holds the service levels."""
-
-    exit_code = 1
 
 
 def nearest_names(name: str, known: Iterable[str], count: int = 3) -> str | None:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import planner
 from planner.cli.app import cli
-from planner.errors import InfeasibleError
+from planner.errors import MisfitError
 
 REFUSED = [
     (["plan"], "Missing argument 'SCENARIO'", "no scenario"),
@@ -80,7 +80,11 @@ def _raises(error: BaseException):
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (InfeasibleError("nothing\nfits"), 1, "planner: error: nothing fits\n"),
+        (
+            MisfitError("engine.tensor_parallel_size", 3, "must\ndivide"),
+            2,
+            "planner: error: engine.tensor_parallel_size (=3): must divide\n",
+        ),
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )

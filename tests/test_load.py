@@ -65,7 +65,9 @@ def test_blocks_by_hand(row: Row):
     assert (row.rows, row.contents) == rows_of(row.chains, row.segment_tokens, row.block_size)
 
 
-@pytest.mark.parametrize("prefixes", [None, Prefixes.none(3)])
+@pytest.mark.parametrize(
+    "prefixes", [None, Prefixes(np.zeros(4, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))]
+)
 def test_without_prefixes_nothing_is_shared(prefixes: Prefixes | None):
     shared = shared_blocks(prefixes, 3, 16)
     assert ([0, 0, 0], [], 0) == (shared.count.tolist(), shared.ids.tolist(), shared.contents)

@@ -41,11 +41,6 @@ class Prefixes:
     chain_segment: I32
     segment_tokens: I32
 
-    @staticmethod
-    def none(requests: int) -> Prefixes:
-        """No prompt shares anything with another."""
-        return Prefixes(np.zeros(requests + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))
-
 
 @dataclass(frozen=True)
 class Load:

@@ -9,7 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from planner.catalogue.hardware import gpu_name
-from planner.errors import InfeasibleError, MisfitError, ScenarioError, UnknownNameError, UnsupportedError
+from planner.errors import MisfitError, ScenarioError, UnknownNameError, UnsupportedError
 from planner.planning import plan
 from planner.scenario import Scenario
 from planner.scenario.document import full_key
@@ -98,7 +98,7 @@ def _text(item: Any) -> Any:
 def _answer(scenario: Scenario, seed: int, requests: int | None) -> dict[str, Any]:
     try:
         return _figures(plan(scenario, seed=seed, requests=requests).as_dict())
-    except (MisfitError, UnsupportedError, UnknownNameError, InfeasibleError) as error:
+    except (MisfitError, UnsupportedError, UnknownNameError) as error:
         # The only candidate cannot work, is not modelled, or has no price: in a search it is a rejected one.
         return {**_figures({"feasible": False}), "reason": str(error)}
 
