@@ -1,6 +1,7 @@
 """Everything that can go wrong, as one tree, each leaf with the exit code the command answers with.
 
     PlannerError
+    ├── EndpointError         3  a server that was asked did not answer, or not as it should
     └── InputError            2  a value the user gave breaks a rule
         ├── ScenarioError        the scenario file: shape, types, ranges, reserved keys
         ├── UnknownNameError     a model, GPU or price that the catalogue does not hold
@@ -23,6 +24,22 @@ class PlannerError(Exception):
     """Root of every error that the planner raises on purpose."""
 
     exit_code = 2
+
+
+class EndpointError(PlannerError):
+    """A server failed: where it is, what it was asked, what came, and what to do.
+
+    `str(error)` reads ``URL: ASKED: CAME; REMEDY`` on one line. `url` holds no credentials.
+    """
+
+    exit_code = 3
+
+    def __init__(self, url: str, asked: str, came: str, remedy: str = "") -> None:
+        self.url, self.asked, self.came, self.remedy = url, asked, came, remedy
+        super().__init__(url, asked, came, remedy)
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.asked}: {_short(self.came, 160)}{f'; {self.remedy}' if self.remedy else ''}"
 
 
 class InputError(PlannerError):

@@ -2,7 +2,9 @@
 
 Where to look: `measured` the measured table, one row a run (its columns: docs/measured-table.md) · `figures` the names
 that a measured figure may have, and what cannot be true of them together · `vllm_bench` and `guidellm` reports of load
-generators as rows of that table, `reports` what these two share.
+generators as rows of that table, `reports` what these two share · `recording_files` single requests of a load test,
+ours and theirs (`recordings`, `recordings_vllm_bench`, `recordings_guidellm`) · `calibration_file` what was made of
+them.
 """
 
 from pathlib import Path

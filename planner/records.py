@@ -1,0 +1,108 @@
+"""A load test's file, line by line: what was sent and what came of it.
+
+JSON lines. The first is a `RunHeader`, then one `RequestRow` for each model call in the order in which they ended, and
+at the end of a run that was not killed a `RunEnd`; `planner loadtest` adds a second one, with what the server's metrics
+say of the run, and readers take the last. A reader must bear a missing end and a torn last line. Times are
+seconds since the start of the schedule (query 0 of a Poisson load is due one gap after it); what did not happen is
+null. Nothing in here names a credential: a host is written without user, password and query.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from planner.errors import DataFileError
+
+RECORD_VERSION = 1
+
+
+class RunHeader(msgspec.Struct, tag="run", tag_field="record", frozen=True, kw_only=True, omit_defaults=True):
+    """What was asked of whom. Paths in `scenario` are absolute.
+
+    `scenario` is resolved, all defaults filled in; with `seed`, `queries`, `warmup`, `duration_s` and `max_model_len`
+    it gives the same arrays again. `queries` counts those that reach the model, the `warmup` ones included.
+    `limits` are those that make a run invalid: see `RunEnd.invalid`.
+    """
+
+    version: int = RECORD_VERSION
+    name: str
+    scenario: dict[str, Any]
+    seed: int
+    prompt_seed: int = 0  # of the prompts' token ids alone: which tokens were sent, not how many nor when
+    queries: int
+    warmup: int
+    width: int  # model calls of a query
+    max_model_len: int
+    duration_s: float | None = None
+    demand: Literal["open", "closed", "offline", "trace"]
+    api: Literal["completions", "chat"]
+    host: str
+    model: str  # as the server names it
+    started_at: str  # ISO 8601, UTC
+    processes: int = 1
+    client: dict[str, str] = {}  # versions of the client's parts
+    server: dict[str, Any] = {}  # what /version, /v1/models and /metrics said before the run
+    limits: dict[str, float] = {}
+
+
+class RequestRow(msgspec.Struct, tag="request", tag_field="record", frozen=True, kw_only=True, omit_defaults=True):
+    """One model call, place `request` of the load's arrays (query = request // width).
+
+    `scheduled_s` is when its query was due; of a later stage, when the stage before had finished (`query_s` is then
+    earlier). `gaps_ms` are the times between successive token events, so first + Σ gaps = last; an event that carried
+    k > 1 tokens makes one gap (`events` < tokens). `error` is empty, or the reason why it missed, in a few words that
+    are the same for the same cause.
+    """
+
+    request: int
+    query_s: float  # when the user's query was due
+    scheduled_s: float
+    held_s: float | None = None  # of the time from scheduled_s to sent_s: spent waiting for `max_in_flight`
+    sent_s: float | None = None
+    first_token_s: float | None = None
+    last_token_s: float | None = None
+    ended_s: float
+    gaps_ms: list[float] = []
+    asked_prompt_tokens: int
+    asked_output_tokens: int
+    prompt_tokens: int | None = None  # as the server counted them
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    events: int = 0  # that carried text
+    status: int | None = None  # HTTP
+    error: str = ""
+    retry_after_s: float | None = None
+    worker: int = 0
+
+
+class RunEnd(msgspec.Struct, tag="end", tag_field="record", frozen=True, kw_only=True, omit_defaults=True):
+    """How the run ended. `invalid` gives the reasons why its figures must not be used; empty = valid."""
+
+    finished_at: str
+    reason: Literal["complete", "interrupted", "failed"]
+    rows: int
+    unsent: int = 0  # requests of the schedule that never left the client
+    invalid: list[str] = []
+    client_cpu: dict[str, float] = {}  # seconds of CPU by worker, and "busy_max": largest share of one core
+    server: dict[str, Any] = {}  # /metrics: what changed during the run
+
+
+Line = RunHeader | RequestRow | RunEnd
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_decoder = msgspec.json.Decoder(Line)
+
+
+def encode_line(line: Line) -> bytes:
+    """One line of the file, its line feed included."""
+    return _encoder.encode(line) + b"\n"
+
+
+def decode_line(text: bytes, number: int) -> Line:
+    """A line of the file. Raises DataFileError, naming line `number`, for what is none."""
+    try:
+        line: Line = _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataFileError(f"line {number}", text[:60].decode(errors="replace"), f"is no record: {error}") from None
+    return line
