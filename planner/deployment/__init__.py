@@ -1,7 +1,8 @@
 """From a scenario to something that can be run: lists resolved, names looked up, everything cross-checked.
 
 `candidates` unfolds the lists of a scenario · `runs` gives one candidate its KV cache, its scheduler and its step cost,
-or refuses it, and simulates fleets of it · `documents` says in JSON names what was run · `simulation` is the verb.
+or refuses it, and simulates fleets of it · `parts` cuts the step cost into what load tests can tell, `calibrated` puts
+a calibration file in its place · `documents` says in JSON names what was run · `simulation` is the verb.
 """
 
 from collections.abc import Callable

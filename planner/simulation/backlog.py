@@ -8,14 +8,14 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.simulation.fleet import FleetRun
+from planner.simulation.service import Service
 
 F64 = NDArray[np.float64]
 LEAST = 1.0  # percentile of a wait that nobody prolongs
 SPANS = 3  # a stay of up to so many times the unhurried one is not overdue: steps slow down while a fleet fills
 
 
-def backlog_grows(run: FleetRun) -> bool:
+def backlog_grows(service: Service) -> bool:
     """Whether overdue queries pile up between the middle and the end of the counted arrivals.
 
     A fleet that starts empty fills, and by Little's law a backlog of rate × stay belongs to any load; within the time
@@ -28,31 +28,32 @@ def backlog_grows(run: FleetRun) -> bool:
     A stable backlog wanders by some multiple of √arrivals, so a growth beyond four of them and beyond 1 % of what
     arrived meanwhile is a trend: more comes than is served.
     """
-    load = run.load
+    load = service.load
     if load.queries - load.warmup < 2:
         return False
-    first_token_s = run.first_token_s.reshape(-1, load.width)
-    last_token_s = run.last_token_s.reshape(-1, load.width)
-    ended_s, served_s = run.ended_s, np.zeros(load.queries)
+    first_token_s = service.first_token_s.reshape(-1, load.width)
+    last_token_s = service.last_token_s.reshape(-1, load.width)
+    ended_s, served_s = service.ended_s, np.zeros(load.queries)
     bounds = np.cumsum([0, *(stage.requests for stage in load.stages)]).tolist()
     for start, end in itertools.pairwise(bounds):
         served_s += last_token_s[:, start:end].max(axis=1) - first_token_s[:, start:end].min(axis=1)
     # who failed in the queue left it without a token
     begun_s = np.fmin(first_token_s[:, : load.stages[0].requests].min(axis=1), ended_s)
-    served_s = np.where(run.failed, ended_s - begun_s, served_s)
+    served_s = np.where(service.failed, ended_s - begun_s, served_s)
     early = served_s[: -(-load.queries // 4)]
-    unhurried_s = _least(ended_s - run.sent_s - served_s) + float(early.mean())
-    return _piles_up(run, ended_s, SPANS * unhurried_s) or _piles_up(run, begun_s, SPANS * _least(begun_s - run.sent_s))
+    unhurried_s = _least(ended_s - service.sent_s - served_s) + float(early.mean())
+    wait_s = _least(begun_s - service.sent_s)
+    return _piles_up(service, ended_s, SPANS * unhurried_s) or _piles_up(service, begun_s, SPANS * wait_s)
 
 
 def _least(wait_s: F64) -> float:
     return float(np.percentile(wait_s, LEAST, method="inverted_cdf"))
 
 
-def _piles_up(run: FleetRun, left_s: F64, due_s: float) -> bool:
+def _piles_up(service: Service, left_s: F64, due_s: float) -> bool:
     """Whether ever more of the queries that have arrived are still there `due_s` later; they go at `left_s` [Q]."""
-    counted_s = run.arrival_s[run.load.warmup :]
+    counted_s = service.arrival_s[service.load.warmup :]
     middle, last = counted_s[len(counted_s) // 2], counted_s[-1]
-    before, after = (int(((run.arrival_s <= at) & (left_s > at + due_s)).sum()) for at in (middle, last))
-    arrived = int((run.arrival_s > middle).sum())
+    before, after = (int(((service.arrival_s <= at) & (left_s > at + due_s)).sum()) for at in (middle, last))
+    arrived = int((service.arrival_s > middle).sum())
     return after - before > max(4.0 * math.sqrt(arrived), 0.01 * arrived)

@@ -124,7 +124,7 @@ def run_fleet(
     requests = make_requests(
         ready_s, load.prompt_tokens, load.output_tokens, shared, _flags(load), config.max_model_len
     )
-    gaps = _windows(load)
+    gaps = gap_windows(load)
     replica = np.full(load.requests, -1, np.int64)
     sent_s = arrival_s.copy()
     failed = np.zeros(load.queries, np.uint8)
@@ -303,7 +303,7 @@ def _client(load: Load, cost: StepCost) -> Client:
     )
 
 
-def _windows(load: Load) -> Gaps:
+def gap_windows(load: Load) -> Gaps:
     """Equal windows over the counted arrivals of an open loop; one window where arrivals depend on finishes."""
     if load.clients > 0 or load.queries - load.warmup - load.cooldown < 2 * WINDOWS:
         return make_gaps()
