@@ -13,30 +13,13 @@ from numpy.typing import NDArray
 from planner.coefficients import StepCost
 from planner.errors import MisfitError, UnsupportedError
 from planner.simulation.load import F64, Load, shared_blocks
-from planner.simulation.reference import Request, Scheduler
+from planner.simulation.reference import Request
+from planner.simulation.stepper import Ledger, Stepper
 from planner.specs import SchedulerConfig
 
+__all__ = ["ABORTED", "FINISHED", "PENDING", "Ledger", "Replay", "replay"]
+
 PENDING, FINISHED, ABORTED = 0, 1, 2  # a request's status
-
-
-@dataclass
-class Ledger:
-    """Sums over all steps of a run. A *step* is one that computed something."""
-
-    steps: int = 0
-    busy_s: float = 0.0
-    running_s: float = 0.0  # ∫ requests holding a seat
-    waiting_s: float = 0.0  # ∫ requests in the engine without one, counted from when the engine could have seen them
-    kv_block_s: float = 0.0  # ∫ blocks owned by requests
-    kv_peak_blocks: int = 0
-    prefill_tokens: int = 0  # computed, what preemption computes again included
-    decode_tokens: int = 0
-    context_tokens: int = 0  # cached tokens that decodes read, summed over steps
-    preemptions: int = 0
-    queried_tokens: int = 0  # look-ups at first admission: what vLLM exports
-    hit_tokens: int = 0
-    requeried_tokens: int = 0  # look-ups after a preemption
-    rehit_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,71 +60,27 @@ def replay(load: Load, config: SchedulerConfig, cost: StepCost) -> Replay:
     sent_s = np.repeat(load.arrival_s, load.width)
     ready_s = (sent_s + cost.frontend_s + cost.frontend_token_s * load.prompt_tokens).tolist()
     deadline_s = (sent_s + load.timeout_s).tolist()
-    order = sorted(range(load.requests), key=lambda i: (ready_s[i], i))
-    scheduler, ledger = Scheduler(config), Ledger()
+    stepper = Stepper(config, cost)
+    for i, request in enumerate(requests):
+        stepper.offer(request, ready_s[i])
+        stepper.abort(i, deadline_s[i])
     first_s, last_s, finish_s = (np.full(load.requests, np.nan) for _ in range(3))
     status = np.zeros(load.requests, np.int8)
     gaps_s: list[float] = []
-    now = horizon = 0.0  # arrivals up to the horizon can be seen
-    unseen = 0  # place in `order` of the next arrival
-    watched = 0  # the first request whose deadline has not passed
-
-    while True:
-        # --- arrivals ---
-        while unseen < load.requests and ready_s[order[unseen]] <= horizon:
-            i = order[unseen]
-            unseen += 1
-            if status[i] == PENDING:
-                scheduler.add(requests[i])
-                ledger.waiting_s += now - ready_s[i]
-        # --- timeouts ---
-        while watched < load.requests and deadline_s[watched] <= now:
-            if status[watched] == PENDING:
-                scheduler.abort(watched)
-                status[watched] = ABORTED
-            watched += 1
-        # --- idle: on to the next arrival ---
-        if not scheduler.running and not scheduler.waiting:
-            if unseen == load.requests:
-                break
-            now = horizon = max(now, ready_s[order[unseen]])
-            continue
-        # --- one step ---
-        step = scheduler.schedule()
-        if not step.scheduled:
-            raise _stuck(scheduler, config)
-        decodes, prefills = step.decodes, step.prefills
-        seconds = cost.step_s(decodes, prefills)
-        owned = config.usable_blocks - scheduler.free_blocks
-        ledger.steps += 1
-        ledger.busy_s += seconds
-        ledger.running_s += len(scheduler.running) * seconds
-        ledger.waiting_s += len(scheduler.waiting) * seconds
-        ledger.kv_block_s += owned * seconds
-        ledger.kv_peak_blocks = max(ledger.kv_peak_blocks, owned)
-        ledger.prefill_tokens += sum(chunk for _, chunk in prefills)
-        ledger.decode_tokens += len(decodes)
-        ledger.context_tokens += sum(decodes)
-        horizon = now if config.async_scheduling else now + seconds
-        now += seconds
-        # --- its tokens ---
-        outcome = scheduler.update(step)
-        for emitted in outcome.emitted:
+    while stepper.due_s is not None:
+        boundary = stepper.advance()
+        status[[int(aborted) for aborted in boundary.aborted]] = ABORTED
+        for emitted in boundary.outcome.emitted:
             i = int(emitted)
             if np.isnan(first_s[i]):
-                first_s[i] = now
+                first_s[i] = boundary.end_s
             else:
-                gaps_s.append(now - float(last_s[i]))
-            last_s[i] = now
-        for finished in outcome.finished:
-            finish_s[int(finished)] = now
+                gaps_s.append(boundary.end_s - float(last_s[i]))
+            last_s[i] = boundary.end_s
+        for finished in boundary.outcome.finished:
+            finish_s[int(finished)] = boundary.end_s
             status[int(finished)] = FINISHED
-
-    counters = scheduler.counters
-    ledger.preemptions = counters.preemptions
-    ledger.queried_tokens, ledger.hit_tokens = counters.queries, counters.hits
-    ledger.requeried_tokens, ledger.rehit_tokens = counters.readmission_queries, counters.readmission_hits
-    return Replay(first_s, finish_s, status, np.array(gaps_s, np.float64), ledger)
+    return Replay(first_s, finish_s, status, np.array(gaps_s, np.float64), stepper.ledger)
 
 
 def _requests(load: Load, config: SchedulerConfig) -> list[Request]:
@@ -175,16 +114,3 @@ def _refuse(load: Load, config: SchedulerConfig) -> None:
         raise MisfitError(
             f"request {int(tokens.argmax())}", int(tokens.max()) + 1, f"tokens do not fit a KV cache of {room} tokens"
         )
-
-
-def _stuck(scheduler: Scheduler, config: SchedulerConfig) -> MisfitError:
-    """No step can ever follow: the head of the queue fits no step, and nobody may overtake it."""
-    if config.seats < 1:
-        return MisfitError("max_num_seqs", config.seats, "nothing can be scheduled: must be at least 1", "1")
-    return MisfitError(
-        "max_num_batched_tokens",
-        config.max_num_batched_tokens,
-        f"nothing can be scheduled: request {scheduler.waiting[0]} is stuck at the head of the queue, "
-        f"its prompt fits no step and enable_chunked_prefill is {str(config.enable_chunked_prefill).lower()}",
-        f"max_model_len (= {config.max_model_len})",
-    )
