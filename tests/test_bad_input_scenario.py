@@ -292,7 +292,6 @@ RESERVED = [
     ("prices/commitments", [], "prices.commitments"),
     ("prices/energy", {}, "prices.energy"),
     ("prices/currency", "EUR", "prices.currency (=EUR)"),
-    ("calibration", "c.json", "calibration (=c.json)"),
     ("uncertainty", {}, "uncertainty"),
     ("monitor", {"endpoints": []}, "monitor"),
 ]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 LEAST_REQUESTS, MOST_REQUESTS, MOST_SECONDS = 1000, 50_000_000, 1e7
 TRACE_FILE = "traffic.arrivals.trace.file"
+CALIBRATION = "calibration"
 
 
 class OutputFile(click.Path):
@@ -71,11 +72,14 @@ def read_scenario(source: str, settings: Iterable[str]) -> Scenario:
     from planner.scenario import Scenario
 
     scenario = Scenario.load(find_scenario(source))
-    changes: dict[str, Any] = {}
-    for setting in settings:
-        key, text = split_setting(setting, "--set")
-        changes[key] = from_here(key, text)
+    changes = changes_of(settings)
     return scenario.with_values(changes) if changes else scenario
+
+
+def changes_of(settings: Iterable[str]) -> dict[str, Any]:
+    """What `--set` changes: full dotted keys with their values as text."""
+    pairs = (split_setting(setting, "--set") for setting in settings)
+    return {key: from_here(key, text) for key, text in pairs}
 
 
 def split_setting(setting: str, option: str) -> tuple[str, str]:
@@ -89,15 +93,15 @@ def split_setting(setting: str, option: str) -> tuple[str, str]:
 
 
 def from_here(key: str, text: str) -> str:
-    """A value as YAML text; the relative path of a trace or a config.json, which in a scenario starts from the
-    scenario's folder, starts from the current folder when it is given on the command line.
+    """A value as YAML text; the relative path of a trace, a config.json or a calibration file, which in a scenario
+    starts from the scenario's folder, starts from the current folder when it is given on the command line.
     """
     from planner.scenario.yaml_text import parse
 
-    if key not in (TRACE_FILE, "model"):
+    if key not in (TRACE_FILE, CALIBRATION, "model"):
         return text
     value = parse(text, key, text)
-    is_path = isinstance(value, str) and (key == TRACE_FILE or value.endswith(".json"))
+    is_path = isinstance(value, str) and (key in (TRACE_FILE, CALIBRATION) or value.endswith(".json"))
     return json.dumps(str(Path(value).expanduser().absolute())) if is_path else text
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from planner.cli.calibrate import read_all
+from planner.cli.options import changes_of, read_scenario
 from planner.cli.output import compile_note, json_text, print_table, progress_bar, progress_lines, write_file
 
 NEEDED = ("model", "hardware")  # of a row, and what a report may lack
@@ -24,9 +26,18 @@ NEEDED = ("model", "hardware")  # of a row, and what a report may lack
     "--set",
     "settings",
     multiple=True,
-    metavar="COLUMN=VALUE",
-    help="With --convert: a column that the report lacks, as model=llama-3.1-8b; may be repeated.",
+    metavar="KEY=VALUE",
+    help="With --convert: a column that the report lacks, as model=llama-3.1-8b; with --records: a key of the "
+    "scenario. May be repeated.",
 )
+@click.option(
+    "--records",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Replay recorded requests (planner loadtest, vllm bench, GuideLLM) in the simulator instead; may be repeated.",
+)
+@click.option("--scenario", "source", metavar="SCENARIO", help="With --records: what was tested, or its calibration.")
 @click.option(
     "--write",
     "folder",
@@ -42,6 +53,8 @@ def validate(
     tables: tuple[Path, ...],
     report: Path | None,
     settings: tuple[str, ...],
+    records: tuple[Path, ...],
+    source: str | None,
     folder: Path | None,
     bands: bool,
     seed: int,
@@ -51,20 +64,29 @@ def validate(
     80 % bands hold.
 
     TABLE is a measured table, one run a row (docs/measured-table.md); without one, the project's own rows. All problems
-    of a table are said at once, each with line, column and rule.
+    of a table are said at once, each with line, column and rule. With --records, every request of a load test is sent
+    again in the simulator when it was sent then, and the figures of both stand side by side.
 
     \b
     planner validate
     planner validate --convert bench.json --set model=llama-3.1-8b --set hardware=h100-sxm-80gb > mine.csv
     planner validate mine.csv
+    planner validate --records run.jsonl --scenario scenario.yaml
     """
     if report is not None:
-        if tables or folder or as_json:
+        if tables or folder or as_json or records or source:
             raise click.UsageError("--convert stands alone, with --set.")
         _convert(report, settings)
         return
+    if records:
+        if tables or folder:
+            raise click.UsageError("--records stands without a TABLE and without --write.")
+        _replay(records, source, settings, as_json)
+        return
     if settings:
-        raise click.UsageError("--set: only with --convert.")
+        raise click.UsageError("--set: only with --convert or --records.")
+    if source:
+        raise click.UsageError("--scenario: only with --records.")
     if folder is not None:
         _make_folder(folder)
     from planner.validation import ABLATIONS
@@ -86,6 +108,17 @@ def validate(
         click.echo(f"\n{title}")
         print_table(columns, rows)
     click.echo(f"\n{headline(document)}")
+
+
+def _replay(records: tuple[Path, ...], source: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+    """Recorded runs beside the simulator's replay of them."""
+    scenario = None if source is None else read_scenario(source, settings)
+    from planner.calibration import compare_recordings
+
+    recordings = read_all(records)
+    with compile_note():
+        result = compare_recordings(recordings, scenario, None if source is not None else changes_of(settings))
+    click.echo(json_text(result.as_dict()) if as_json else str(result))
 
 
 def _convert(report: Path, settings: tuple[str, ...]) -> None:

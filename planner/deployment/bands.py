@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from planner.deployment.calibrated import draw_calibrated
 from planner.deployment.runs import Deployment, make_load, run, run_length
 from planner.performance import RUN_TO_RUN, draw_factors, layered_normals, log_spreads
 from planner.scenario import Scenario
@@ -49,7 +50,10 @@ NO_BANDS = Bands({}, None, None, 0)
 
 def worlds(deployment: Deployment, seed: int, count: int) -> list[Deployment]:
     """The deployment in `count` possible worlds."""
-    factors = draw_factors(deployment.breakdown, count, seed)
+    if deployment.calibrated is None:
+        factors = draw_factors(deployment.breakdown, count, seed)
+    else:
+        factors = draw_calibrated(deployment.calibrated, deployment.candidate, count, seed)
     blocks = deployment.config.num_blocks * np.exp(deployment.kv.spread * layered_normals(CACHE, count, seed))
     least = -(-deployment.config.max_model_len // deployment.config.block_size) + 1  # below, vLLM would not start
     return [

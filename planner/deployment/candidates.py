@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, cast
 
 from planner.catalogue.engine_defaults import EngineDefaults, engine_defaults, known_versions, nearest_version
@@ -14,6 +15,7 @@ from planner.catalogue.models import model_provenance
 from planner.errors import MisfitError, PlannerError, ScenarioError
 from planner.memory import check_parallelism, resolve_quantization
 from planner.provenance import Provenance
+from planner.readers.calibration_file import Calibration, read_calibration
 from planner.scenario import Scenario
 from planner.simulation.fleet import Routing
 from planner.specs import EngineOptions, Gpu, Model
@@ -21,7 +23,10 @@ from planner.specs import EngineOptions, Gpu, Model
 
 @dataclass(frozen=True)
 class Candidate:
-    """One combination of the scenario's lists. `choice` holds the keys that had more than one value."""
+    """One combination of the scenario's lists. `choice` holds the keys that had more than one value.
+
+    `calibration` is what the scenario names, whether it belongs to this combination or not.
+    """
 
     model: Model
     gpu: Gpu
@@ -30,6 +35,8 @@ class Candidate:
     gpus_per_node: int
     choice: dict[str, Any]
     provenance: tuple[Provenance, ...]
+    calibration: Calibration | None = None
+    calibration_file: str = ""
 
     @property
     def known_version(self) -> bool:
@@ -54,6 +61,8 @@ def candidates(scenario: Scenario) -> list[Candidate | Rejected]:
         raise ScenarioError("hardware", None, "is required: name a GPU of the catalogue")
     models = [find_model(name, scenario.base) for name in scenario.model]
     gpus = [find_gpu(name) for name in scenario.hardware]
+    named = scenario.calibration
+    calibration = None if named is None else read_calibration(scenario.resolve(named))
     given = {key: getattr(scenario.engine, key) for key in type(scenario.engine).model_fields}
     keys = list(given)
     varied = scenario.choices()
@@ -82,6 +91,8 @@ def candidates(scenario: Scenario) -> list[Candidate | Rejected]:
                 scenario.fleet.gpus_per_node,
                 choice,
                 (*model_provenance(model), *gpu_provenance(gpu), *provenance),
+                calibration,
+                "" if named is None else PurePath(named).name,
             )
         )
     return found

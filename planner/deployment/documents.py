@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from planner.deployment.bands import Bands
+from planner.deployment.calibrated import beyond
 from planner.deployment.runs import Deployment
 from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome
+from planner.simulation.quantiles import quantile
 from planner.specs import EngineOptions
 from planner.units import GIB
 
@@ -40,7 +44,7 @@ def run_document(deployment: Deployment, load: Load, outcome: Outcome, around: B
         **outcome.figures,
         "band80": around.band80,
         "confidence": {
-            "kernel_path": "known" if deployment.known else "assumed",
+            "kernel_path": _kernel_path(deployment),
             "worlds": around.worlds,
             "holds_share": around.holds_share,
             "saturated_share": around.saturated_share,
@@ -49,5 +53,19 @@ def run_document(deployment: Deployment, load: Load, outcome: Outcome, around: B
         "memory": {f"{name}_gib": round(size, 3) for name, size in terms.items()},
         "clipped_share": load.clipped_share,
         "cached_share": load.cached_share,
-        "notes": list(load.notes),
+        "notes": [*load.notes, *_beyond(deployment, load, outcome)],
     }
+
+
+def _beyond(deployment: Deployment, load: Load, outcome: Outcome) -> list[str]:
+    """Where the run leaves what its calibration recorded."""
+    if deployment.calibrated is None:
+        return []
+    longest = int(quantile(load.prompt_tokens.astype(np.float64), 99.0))
+    return beyond(deployment.calibrated, longest, outcome.figures["ledger"]["running_mean"])
+
+
+def _kernel_path(deployment: Deployment) -> str:
+    if deployment.calibrated is not None:
+        return "calibrated"
+    return "known" if deployment.known else "assumed"

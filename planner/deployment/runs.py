@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.coefficients import StepCost
+from planner.deployment.calibrated import Applied, apply, first_difference
 from planner.deployment.candidates import Candidate
 from planner.memory import KvCapacity, kv_capacity
 from planner.performance import Breakdown, breakdown
@@ -34,7 +35,8 @@ IDLE_GAP_S = 1e5  # so far apart that no query ever meets another
 class Deployment:
     """A candidate with everything a simulation needs. `kv` and `config` are those of one data-parallel rank.
 
-    `cost` is the sum of `breakdown`'s terms, or what it would be in another possible world.
+    `cost` is the sum of `breakdown`'s terms, or what it would be in another possible world. `calibrated` is there
+    where the scenario's calibration belongs to this candidate: `breakdown` is then made of its parts.
     """
 
     candidate: Candidate
@@ -43,6 +45,7 @@ class Deployment:
     breakdown: Breakdown
     cost: StepCost
     provenance: tuple[Provenance, ...]
+    calibrated: Applied | None = None
 
     @property
     def known(self) -> bool:
@@ -56,11 +59,15 @@ class Deployment:
 
 
 def deploy(candidate: Candidate) -> Deployment:
-    """KV cache, scheduler and step cost of a candidate. Raises MisfitError where it does not fit the GPU."""
+    """KV cache, scheduler and step cost of a candidate, calibrated where its calibration file belongs to it.
+
+    Raises MisfitError where it does not fit the GPU.
+    """
     options = candidate.options
-    kv = kv_capacity(candidate.model, candidate.gpu, options, candidate.gpus_per_node)
     terms = breakdown(candidate.model, candidate.gpu, options, candidate.gpus_per_node)
-    rows = [*candidate.provenance, *kv.provenance, *terms.provenance]
+    terms, applied, notes = _calibrate(candidate, terms)
+    kv = _kv_capacity(candidate, applied)
+    rows = [*candidate.provenance, *kv.provenance, *terms.provenance, *notes]
     if options.data_parallel_size > 1:
         rows.append(
             Provenance(
@@ -96,7 +103,40 @@ def deploy(candidate: Candidate) -> Deployment:
         terms,
         terms.cost(),
         tuple(weakest_first(rows)),
+        applied,
     )
+
+
+def _calibrate(candidate: Candidate, terms: Breakdown) -> tuple[Breakdown, Applied | None, list[Provenance]]:
+    """The step cost as the scenario's calibration has it, or the planner's own and why."""
+    if candidate.calibration is None:
+        return terms, None, []
+    file = candidate.calibration_file
+    differs = first_difference(candidate, candidate.calibration)
+    if differs is not None:
+        key, mine, theirs = differs
+        source = f"{file} is of {key} {theirs}, this is {mine}: the planner's own step cost"
+        return terms, None, [Provenance("calibration not used", "assumed", source, key, errs="unknown")]
+    calibrated, applied = apply(candidate.calibration, terms, candidate, file)
+    notes = []
+    if candidate.calibration.kv_cache_tokens and not applied.same_memory:
+        source = f"{file} has it for other memory settings (max_num_seqs, max_num_batched_tokens or utilisation)"
+        notes.append(Provenance("KV cache tokens not as reported", "assumed", source, errs="unknown"))
+    return calibrated, applied, notes
+
+
+def _kv_capacity(candidate: Candidate, applied: Applied | None) -> KvCapacity:
+    """As the scenario states it, else as the calibrated server reported it, else as estimated."""
+    options = candidate.options
+    tokens = None if applied is None or not applied.same_memory else applied.calibration.kv_cache_tokens
+    if tokens is None or options.num_gpu_blocks_override is not None:
+        return kv_capacity(candidate.model, candidate.gpu, options, candidate.gpus_per_node)
+    reported = replace(options, num_gpu_blocks_override=max(tokens // options.block_size, 1))
+    kv = kv_capacity(candidate.model, candidate.gpu, reported, candidate.gpus_per_node)
+    assert applied is not None
+    source = f"{candidate.calibration_file}: as the server reported"
+    row = Provenance("KV cache tokens", "measured", source, str(tokens), applied.calibration.date)
+    return replace(kv, provenance=[row])
 
 
 class Length(NamedTuple):

@@ -40,7 +40,7 @@ def _version(value: Any) -> Any:
 
 
 class Scenario(Section):
-    """A planning question: model, hardware, engine, traffic, query, SLO, fleet, prices, revenue.
+    """A planning question: model, hardware, engine, traffic, query, SLO, fleet, prices, revenue, calibration.
 
     Made by `load` or `from_dict`; never changed, but copied by `with_values`. Errors are ScenarioErrors, or
     UnsupportedErrors for keys that are reserved.
@@ -59,6 +59,8 @@ class Scenario(Section):
     fleet: Fleet = Fleet()
     prices: Prices = Prices()
     revenue: Revenue | None = None
+    calibration: Text | None = None
+    """Path of a calibration file, as `planner calibrate` writes it, relative to the scenario file."""
     _base: Path | None = PrivateAttr(None)
 
     @model_validator(mode="after")
@@ -140,6 +142,11 @@ class Scenario(Section):
         """
         return self.model_dump(mode="json", exclude_none=True)
 
+    def located(self) -> dict[str, Any]:
+        """`as_dict` with absolute paths, so that it can be read back from another folder."""
+        document: dict[str, Any] = _located(self.as_dict(), self)
+        return document
+
     def with_values(self, values: Mapping[str, Any]) -> Scenario:
         """A copy with other values, as by `--set`.
 
@@ -151,6 +158,17 @@ class Scenario(Section):
             new = yaml_text.parse(value, key, value) if isinstance(value, str) else value
             _set(data, full_key(key), new)
         return Scenario.from_dict(data, self._base)
+
+
+def _located(value: Any, scenario: Scenario, key: str = "") -> Any:
+    """A value with the paths in it made absolute: of files, of a calibration, and of a config.json named as a model."""
+    if isinstance(value, dict):
+        return {name: _located(item, scenario, name) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_located(item, scenario, key) for item in value]
+    if isinstance(value, str) and (key in ("file", "calibration") or (key == "model" and value.endswith(".json"))):
+        return str(scenario.resolve(value).absolute())
+    return value
 
 
 def full_key(key: str) -> str:

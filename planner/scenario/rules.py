@@ -30,7 +30,6 @@ RESERVED = (
     "revenue.api",
     "revenue.per_word",
     "revenue.abandonment",
-    "calibration",
     "uncertainty",
     "monitor",
 )

@@ -12,6 +12,7 @@ Document = dict[str, Any]
 _LATENCIES = (("TTFT", "ttft_ms"), ("TPOT", "tpot_ms"), ("ITL", "itl_ms"), ("E2E", "e2e_ms"))
 _STATISTICS = ("mean", "p50", "p90", "p95", "p99")
 _KERNELS = {
+    "calibrated": "The step cost is CALIBRATED by load tests of this deployment.",
     "known": "The kernels that run were measured on this GPU.",
     "assumed": "The kernel path is ASSUMED: a kernel, or the engine's mode, stands in for the one that runs.",
 }
