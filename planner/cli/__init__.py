@@ -1,8 +1,8 @@
 """The command `planner`: one short file per verb, which reads, calls and writes.
 
 Where to look: `app` the verbs and what an error becomes · `options` what verbs share, and how a scenario is found ·
-`output` JSON, tables, files, progress · `plan`, `simulate`, `capacity`, `sweep`, `validate`, `catalogue`, `schema` the
-verbs.
+`output` JSON, tables, files, progress · `plan`, `simulate`, `capacity`, `sweep`, `validate`, `emulate`,
+`catalogue`, `schema` the verbs.
 Whatever is slow to import (numba, pandas, matplotlib, scipy) is imported inside a verb, so that help comes at once.
 """
 

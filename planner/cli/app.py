@@ -1,6 +1,7 @@
 """The group of verbs, and what becomes of errors: exit codes and one line on standard error.
 
-0 answered · 1 no fleet fits, no load holds · 2 bad input · 130 interrupted · 141 the reader of our output went away.
+0 answered · 1 no fleet fits, no load holds · 2 bad input · 3 the endpoint failed · 130 interrupted · 141 the reader of
+our output went away.
 An exception that nobody raised on purpose is a defect and leaves its traceback.
 """
 
@@ -18,8 +19,12 @@ from typing import Any, NoReturn
 
 import click
 
+from planner.cli.calibrate import calibrate
 from planner.cli.capacity import capacity
 from planner.cli.catalogue import catalogue
+from planner.cli.emulate import emulate
+from planner.cli.init import init
+from planner.cli.loadtest import loadtest
 from planner.cli.plan import plan
 from planner.cli.schema import schema
 from planner.cli.simulate import simulate
@@ -132,14 +137,14 @@ def cli(context: click.Context) -> None:
     ad revenue pay for it?
 
     SCENARIO is a YAML file, or the name of a shipped example such as ai-search. Answers go to standard output,
-    progress and errors to standard error. Exit codes: 0 answered, 1 no fleet fits or no load holds, 2 bad input, 130
-    interrupted.
+    progress and errors to standard error. Exit codes: 0 answered, 1 no fleet fits or no load holds, 2 bad input, 3 the
+    endpoint failed, 130 interrupted.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
-for verb in (plan, sweep, simulate, capacity, validate, catalogue, schema):
+for verb in (init, plan, sweep, simulate, capacity, emulate, loadtest, calibrate, validate, catalogue, schema):
     cli.add_command(verb)
 
 

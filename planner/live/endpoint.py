@@ -1,0 +1,125 @@
+"""One server, asked over HTTP: its address checked, its answers bounded, its key kept to itself.
+
+The key comes from the environment and goes to this one server only: redirects are not followed, and neither proxies
+nor a netrc file of the environment have a say.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from planner.errors import EndpointError, InputError
+
+KEY_VARIABLES = ("PLANNER_API_KEY", "OPENAI_API_KEY")
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+CONNECT_S, READ_S = 3.0, 10.0
+MOST_BYTES = 32_000_000
+EXAMPLE = "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: a status and the body as text."""
+
+    status: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A server at `url`, which holds neither credentials nor a path beyond the API's root."""
+
+    url: str
+    session: requests.Session = field(repr=False)
+
+    def get(self, path: str, timeout_s: float = READ_S) -> Answer:
+        """GET `path`. Raises EndpointError where no answer came; a status is an answer."""
+        asked = f"GET {path}"
+        try:
+            with self.session.get(
+                self.url + path, timeout=(min(CONNECT_S, timeout_s), timeout_s), allow_redirects=False, stream=True
+            ) as response:
+                if response.is_redirect:
+                    rule = "give --host the address that the server itself has"
+                    raise EndpointError(self.url, asked, f"a redirect (HTTP {response.status_code})", rule)
+                body = response.raw.read(MOST_BYTES + 1, decode_content=True)
+                if len(body) > MOST_BYTES:
+                    raise EndpointError(self.url, asked, f"more than {MOST_BYTES} bytes", "is it an API server?")
+                return Answer(response.status_code, body.decode("utf-8", "replace"))
+        except requests.RequestException as error:
+            raise EndpointError(self.url, asked, *_explained(error)) from None
+        except Exception as error:  # urllib3's own errors while the body is read
+            if not type(error).__module__.startswith("urllib3"):
+                raise
+            raise EndpointError(self.url, asked, "half an answer", "did the server stop?") from None
+
+
+def connect(url: str, *, option: str = "--host", environment: Callable[[str], str | None] = os.environ.get) -> Endpoint:
+    """The endpoint at `url`, as a user writes it. Raises InputError for what is no address of a server."""
+    session = requests.Session()
+    session.trust_env = False
+    session.mount("http://", HTTPAdapter(max_retries=0))
+    session.mount("https://", HTTPAdapter(max_retries=0))
+    key = next(filter(None, map(environment, KEY_VARIABLES)), None)
+    if key:
+        if not key.isprintable() or not key.isascii():
+            raise InputError(" or ".join(KEY_VARIABLES), None, "must be printable ASCII on one line")
+        session.headers["Authorization"] = f"Bearer {key}"
+    bundle = next(filter(None, map(environment, CERTIFICATE_VARIABLES)), None)
+    if bundle:
+        session.verify = bundle
+    return Endpoint(checked_url(url, option), session)
+
+
+def checked_url(url: str, option: str = "--host") -> str:
+    """scheme://host[:port][/root] without a trailing slash or `/v1`.
+
+    Credentials in it are refused, never shown: they would end up in records and process lists.
+    """
+    text = url.strip()
+    try:
+        parts = urlsplit(text)
+        host, port, userinfo = parts.hostname, parts.port, parts.username or parts.password
+    except ValueError:
+        raise InputError(option, None, "is no address", EXAMPLE) from None
+    if userinfo is not None or "@" in parts.netloc:
+        rule = f"must hold no user and password; put a key into the environment ({' or '.join(KEY_VARIABLES)})"
+        raise InputError(option, None, rule, f"{parts.scheme}://{host}{f':{port}' if port else ''}")
+    if parts.scheme not in ("http", "https") or not host:
+        raise InputError(option, text, "must be http://HOST:PORT or https://HOST[:PORT]", EXAMPLE)
+    if parts.query or parts.fragment:
+        raise InputError(option, None, "must hold no ? and no #", f"{parts.scheme}://{parts.netloc}{parts.path}")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
+
+
+def _explained(error: requests.RequestException) -> tuple[str, str]:
+    """What came instead of an answer, and what to do about it."""
+    text = str(error)
+    if isinstance(error, requests.exceptions.SSLError):
+        reason = re.search(r"certificate verify failed: ([^(\n]*\w)", text)
+        return (
+            f"a TLS error{f' ({reason[1]})' if reason else ''}",
+            f"check the address, or name the certificate authority in {CERTIFICATE_VARIABLES[0]}",
+        )
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "no connection in time", "check host and port"
+    if isinstance(error, requests.exceptions.Timeout):
+        return "no answer in time", "is the server overloaded, or still starting?"
+    if isinstance(error, requests.exceptions.ConnectionError):
+        if "NameResolution" in text or "getaddrinfo" in text or "Name or service" in text:
+            return "an unknown host name", "check the spelling"
+        if "Connection refused" in text:
+            return "connection refused", "is the server running, and on this port?"
+        if "reset" in text or "aborted" in text or "Remote end closed" in text:
+            return "connection closed before an answer", "does the server speak HTTP on this port (not HTTPS)?"
+        return "no connection", "check host and port"
+    if isinstance(error, OSError) and "TLS CA certificate bundle" in text:
+        return "a certificate file that does not exist", f"check {' and '.join(CERTIFICATE_VARIABLES)}"
+    return f"no valid HTTP ({type(error).__name__})", "is it an HTTP server?"

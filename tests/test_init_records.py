@@ -1,0 +1,151 @@
+"""`planner init --records`: lengths and arrivals fitted to what was seen give the scenario back that made them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from simulated_records import scenario_with, write_records
+
+from planner.cli.app import cli
+from planner.records import RequestRow, RunEnd
+from planner.scenario import Scenario
+from planner.workload.fitting import fitted_arrivals, fitted_tokens
+
+RNG = np.random.default_rng(4)
+
+
+def refitted(tmp_path: Path, scenario: Scenario, **options: Any) -> Scenario:
+    """The scenario that `init` makes of a run of another."""
+    records = write_records(tmp_path / "run.jsonl", scenario, queries=3000, warmup=0, **options)
+    out = tmp_path / "found.yaml"
+    answer = CliRunner().invoke(cli, ["init", "--records", str(records), "--out", str(out)])
+    assert answer.exit_code == 0, answer.stderr
+    return Scenario.load(out)
+
+
+# --- lengths ---
+
+
+@pytest.mark.parametrize(
+    ("values", "shape", "expected"),
+    [
+        (
+            RNG.lognormal(np.log(500), 0.8, 5000),
+            "lognormal",
+            {"mean": 500 * np.exp(0.32), "cv": np.sqrt(np.expm1(0.64))},
+        ),
+        (RNG.normal(300, 40, 5000), "normal", {"mean": 300, "sd": 40}),
+    ],
+)
+def test_a_shape_and_its_parameters_are_found_again(values: np.ndarray, shape: str, expected: dict[str, float]):
+    found = fitted_tokens(values.round().astype(np.int64))
+    assert list(found) == [shape]
+    for name, value in expected.items():
+        assert found[shape][name] == pytest.approx(value, rel=0.06), name
+
+
+def test_equal_likelihood_between_two_ends_is_uniform():
+    assert fitted_tokens(RNG.integers(100, 201, 5000)) == {"uniform": [100, 200]}
+
+
+def test_one_length_is_one_number():
+    assert fitted_tokens(np.full(50, 128)) == 128
+
+
+def test_few_values_tell_a_mean_and_a_spread_only():
+    assert fitted_tokens(np.array([10, 20, 30])) == {"lognormal": {"mean": 20, "cv": 0.408}}
+
+
+# --- arrivals ---
+
+
+@pytest.mark.parametrize(
+    ("gaps_s", "rate", "law", "because"),
+    [
+        (np.full(500, 0.25), 4, "constant", "no gap differs"),
+        (RNG.exponential(0.1, 5000), 10, "poisson", "the spread of the gaps is their mean"),
+    ],
+)
+def test_arrival_laws_by_the_spread_of_gaps(gaps_s: np.ndarray, rate: float, law: str, because: str):
+    found_rate, found = fitted_arrivals(np.concatenate(([0.0], np.cumsum(gaps_s))))
+    assert found == law, because
+    assert found_rate == pytest.approx(rate, rel=0.05)
+
+
+def test_bursts_are_gamma_with_their_burstiness():
+    # shape k has CV 1/√k: a quarter gives 2
+    _, law = fitted_arrivals(np.cumsum(RNG.gamma(0.25, 0.4, 20000)))
+    assert law["gamma"]["burstiness"] == pytest.approx(0.25, rel=0.05)
+
+
+def test_the_spread_of_a_short_poisson_run_does_not_make_it_bursty():
+    poisson = sum(fitted_arrivals(np.cumsum(RNG.exponential(0.1, 60)))[1] == "poisson" for _ in range(200))
+    assert poisson >= 170  # two standard errors hold 19 in 20; the estimate of a short run is skewed besides
+
+
+# --- the whole way ---
+
+
+def test_records_give_the_load_test_s_scenario_back(tmp_path: Path):
+    found = refitted(tmp_path, scenario_with())
+    assert found.model == ("qwen3-0.6b",)
+    assert found.hardware == ("h100-sxm-80gb",)
+    assert found.engine.num_gpu_blocks_override == (4096,)
+    assert found.traffic.peak_qps == pytest.approx(40, rel=0.05)
+    assert found.traffic.arrivals == "poisson"
+    stage = found.query.stages[0].model_dump(mode="json", exclude_unset=True)
+    assert stage["prompt_tokens"]["lognormal"]["mean"] == pytest.approx(300, rel=0.05)
+    assert stage["prompt_tokens"]["lognormal"]["cv"] == pytest.approx(0.6, rel=0.1)
+    assert stage["shared_prefix"]["tokens"] == 64
+    assert [limit.key for limit in found.slo] == ["p99_ttft_ms", "p90_tpot_ms", "p50_itl_ms"]
+
+
+def test_every_stage_gets_its_own_lengths(tmp_path: Path):
+    stages = [
+        {"name": "notes", "calls": 2, "prompt_tokens": 120, "output_tokens": 9},
+        {"name": "answer", "prompt_tokens": 200, "output_tokens": {"uniform": [5, 30]}},
+    ]
+    found = refitted(tmp_path, scenario_with(query__stages=stages, traffic__peak_qps=5))
+    assert [(stage.name, stage.calls, stage.prompt_tokens) for stage in found.query.stages] == [
+        ("notes", 2, 120),
+        ("answer", 1, 200),
+    ]
+    answer = found.query.stages[1].model_dump(mode="json")
+    assert answer["output_tokens"] == {"uniform": [5, 30]}
+
+
+def test_a_closed_loop_stays_one(tmp_path: Path):
+    closed = scenario_with(traffic={"arrivals": {"closed": {"concurrency": 4, "requests": 200}}})
+    found = refitted(tmp_path, closed)
+    assert found.demand == "closed"
+    assert found.traffic == closed.traffic
+
+
+def test_the_cache_that_the_server_reported_is_taken(tmp_path: Path):
+    scenario = scenario_with(engine={"max_model_len": 4096})
+    told = RunEnd(
+        finished_at="2026-01-01T00:01:00+00:00",
+        reason="complete",
+        rows=3000,
+        server={"kv_cache_tokens": 80000, "block_size": 16, "version": "0.32.0"},
+    )
+    found = refitted(tmp_path, scenario, end=told)
+    assert found.engine.num_gpu_blocks_override == (5000,)
+    assert found.engine.vllm_version == ("0.32.0",)
+
+
+def test_records_without_an_answer_have_no_lengths(tmp_path: Path):
+    def fail(row: RequestRow) -> RequestRow:
+        return msgspec.structs.replace(
+            row, error="connection refused", first_token_s=None, last_token_s=None, gaps_ms=[]
+        )
+
+    records = write_records(tmp_path / "run.jsonl", scenario_with(), change=fail)
+    answer = CliRunner().invoke(cli, ["init", "--records", str(records)])
+    assert answer.exit_code == 2
+    assert "hold no answer of stage 1" in str(answer.exception) + answer.stderr
