@@ -1,0 +1,271 @@
+"""When each query goes: on its time whatever is outstanding, or when a client of a closed loop is free.
+
+A query's stages follow one another, the calls of a stage go at once, and a failed call ends its query: what would have
+followed is never sent. `max_in_flight` and `timeout_s` mean what they mean to the simulator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count, pairwise
+
+import gevent
+from gevent.event import Event
+from gevent.lock import Semaphore
+from gevent.pool import Group
+
+from loadtests.client import Call, Client
+from loadtests.failures import INTERRUPTED, STALLED, TIMED_OUT, Abandoned
+from loadtests.prompts import Bodies
+from loadtests.schedule import Part
+from planner.records import RequestRow
+from planner.units import MS_PER_S
+
+LATEST_TIMER_S = 0.002  # the event loop's timers go off late, by about a millisecond
+LEAST_GAP_S = 0.005  # between sends that are timed finer than the timer: waiting the rest out costs processor time
+WATCH_EVERY_S = 0.05
+PATIENCE_S = 2.0  # for calls to end that were told to
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the client bears. `max_in_flight` (0 = no limit) is this worker's share."""
+
+    max_in_flight: int
+    timeout_s: float
+    stall_s: float
+
+
+class Dispatch:
+    """Sends one worker's part; `note` is told of every model call that has ended."""
+
+    def __init__(
+        self,
+        part: Part,
+        client: Client,
+        bodies: Bodies,
+        limits: Limits,
+        note: Callable[[RequestRow, str, Call], None],
+        worker: int = 0,
+    ) -> None:
+        self.part, self.limits = part, limits
+        self.rows = 0  # that `note` was told of
+        self.skipped = 0  # requests behind a failed stage
+        self.stopped = False
+        self.over = Event()
+        self._client, self._bodies, self._note, self._worker = client, bodies, note, worker
+        self._gate = Semaphore(limits.max_in_flight) if limits.max_in_flight else None
+        self._group = Group()
+        self._active: set[Call] = set()
+        self._last_due_s = -math.inf
+        self._timer_late_s = LATEST_TIMER_S / 2
+        self._clients = count(part.first_client)
+        self._busy_clients = part.clients
+        self._heap = iter(range(len(part.query)))
+        self._place = {query: place for place, query in enumerate(part.query.tolist())} if part.per_client else {}
+        self._watcher = gevent.spawn(self._watch)
+
+    @property
+    def unsent(self) -> int:
+        """Requests of the part that have no row."""
+        return len(self.part.prompt_tokens) - self.rows
+
+    def stop(self) -> None:
+        """End what is under way; each call that was sent still gets its row."""
+        self.stopped = True
+        self._watcher.kill(block=False)
+        for call in tuple(self._active):  # a closed loop's run in its clients' own greenlets
+            if call.greenlet is not None:
+                call.greenlet.kill(Abandoned(INTERRUPTED), block=False)
+        with gevent.Timeout(PATIENCE_S, False):
+            while self._active:
+                gevent.sleep(0.01)
+        self._group.kill(Abandoned(INTERRUPTED), timeout=PATIENCE_S)
+        self.over.set()
+
+    # --- open loop ---
+
+    def run_open(self) -> None:
+        """Send every query when it is due, and wait for the last answer."""
+        for place, due_s in enumerate(self.part.arrival_s.tolist()):
+            # Made ready before it is due. Behind a limit that would fill the memory with what waits.
+            calls = self._calls(place, 0) if self._gate is None else None
+            self._sleep_until(due_s)
+            if self.stopped:
+                return
+            self._group.spawn(self._query, place, due_s, calls)
+            gevent.sleep(0)  # it goes before the next one is made ready
+        self._group.join()
+        self._finish()
+
+    # --- closed loop ---
+
+    def run_client(self) -> None:
+        """One client of a closed loop: its queries one after the other, from time 0 on."""
+        due_s = 0.0
+        try:
+            for place in self._client_places(next(self._clients)):
+                self._sleep_until(due_s)
+                if self.stopped:
+                    return
+                ended_s = self._query(place, due_s, None)
+                due_s = ended_s + float(self.part.think_s[place])
+        finally:  # also where Locust takes the user away: what it has not sent is then missing
+            self._busy_clients -= 1
+            if self._busy_clients == 0 and not self.stopped:
+                self._finish()
+
+    def _client_places(self, client: int) -> Iterator[int]:
+        if not self.part.per_client:
+            return self._heap
+        queries = count(client, self.part.all_clients)
+        return iter(list(_while_known(self._place, queries)))
+
+    # --- one query ---
+
+    def _query(self, place: int, due_s: float, calls: list[Call] | None) -> float:
+        """All stages of a query; when it was over."""
+        held_s = 0.0
+        if self._gate is not None:
+            waits = self._gate.locked()
+            try:
+                self._gate.acquire()
+            except Abandoned:
+                return self._client.now()
+            held_s = max(0.0, self._client.now() - due_s) if waits else 0.0
+        try:
+            return self._stages(place, due_s, held_s, calls)
+        finally:
+            if self._gate is not None:
+                self._gate.release()
+
+    def _stages(self, place: int, due_s: float, held_s: float, calls: list[Call] | None) -> float:
+        deadline_s = self._client.now() + self.limits.timeout_s
+        query_s, ended_s = due_s, due_s
+        for stage in range(len(self.part.stages)):
+            calls = self._calls(place, stage) if calls is None else calls
+            for call in calls:
+                call.deadline_s = deadline_s
+            if len(calls) == 1:
+                self._send(calls[0], stage, query_s, due_s, held_s)
+            else:
+                sent = [self._group.spawn(self._send, call, stage, query_s, due_s, held_s) for call in calls]
+                try:
+                    gevent.joinall(sent)
+                except Abandoned:  # the run was stopped, and so were they
+                    return self._client.now()
+            ended_s = max(call.ended_s or 0.0 for call in calls)
+            if self.stopped:
+                break
+            if any(call.error for call in calls):
+                self.skipped += sum(later.requests for later in self.part.stages[stage + 1 :])
+                break
+            due_s, held_s, calls = ended_s, 0.0, None
+        return ended_s
+
+    def _calls(self, place: int, stage: int) -> list[Call]:
+        """The calls of a stage. Samples of equal length go as one call with n, others as calls of their own."""
+        part = self.part
+        kind = part.stages[stage]
+        row = place * part.width + sum(before.requests for before in part.stages[:stage])
+        request = int(part.query[place]) * part.width + row - place * part.width
+        calls: list[Call] = []
+        for first in range(0, kind.requests, kind.samples):
+            outputs = part.output_tokens[row + first : row + first + kind.samples].tolist()
+            together = len(set(outputs)) == 1
+            for sample in range(0, kind.samples, kind.samples if together else 1):
+                at = first + sample
+                samples = kind.samples if together else 1
+                prompt = int(part.prompt_tokens[row + at])
+                # All samples are of the first one's prompt, also where its end is nobody else's.
+                body = self._bodies.body(request + first, part.chain(row + at), prompt, outputs[sample], samples)
+                requests = range(request + at, request + at + samples)
+                calls.append(Call(requests, prompt, outputs[sample], body))
+        return calls
+
+    def _send(self, call: Call, stage: int, query_s: float, due_s: float, held_s: float) -> None:
+        self._active.add(call)
+        try:
+            self._client.send(call)
+        finally:
+            self._active.discard(call)
+            for row in _rows(call, query_s, due_s, held_s, self._worker):
+                self.rows += 1
+                self._note(row, self.part.stages[stage].name, call)
+
+    # --- time ---
+
+    def _sleep_until(self, due_s: float) -> None:
+        """Return at `due_s`, a fraction of a millisecond late at most where the processor is free."""
+        spaced = due_s - self._last_due_s >= LEAST_GAP_S
+        self._last_due_s = due_s
+        now_s = self._client.now()
+        early_s = 0.0001 + 1.3 * self._timer_late_s if spaced else 0.9 * self._timer_late_s
+        asked_s = due_s - now_s - early_s
+        if asked_s > 0:
+            gevent.sleep(asked_s)
+            late_s = min(self._client.now() - now_s - asked_s, LATEST_TIMER_S)
+            self._timer_late_s += 0.1 * (late_s - self._timer_late_s)
+        while self._client.now() < due_s and not self.stopped:
+            gevent.sleep(0)
+
+    def _watch(self) -> None:
+        """End calls whose query has timed out or whose stream has stalled."""
+        while True:
+            gevent.sleep(WATCH_EVERY_S)
+            now_s = self._client.now()
+            for call in tuple(self._active):
+                if call.greenlet is None:
+                    continue
+                if now_s > call.deadline_s:
+                    call.greenlet.kill(Abandoned(TIMED_OUT), block=False)
+                elif call.heard_s is not None and now_s - call.heard_s > self.limits.stall_s:
+                    call.greenlet.kill(Abandoned(STALLED), block=False)
+
+    def _finish(self) -> None:
+        self._watcher.kill(block=False)
+        self.over.set()
+
+
+def _while_known(places: dict[int, int], queries: Iterator[int]) -> Iterator[int]:
+    for query in queries:
+        if query not in places:
+            return
+        yield places[query]
+
+
+def _rows(call: Call, query_s: float, due_s: float, held_s: float, worker: int) -> Iterator[RequestRow]:
+    """One row a sample. With several, the server's counts are of all together."""
+    usage, samples = call.usage, len(call.requests)
+    details = None if usage is None else usage.prompt_tokens_details
+    counted = None if usage is None else usage.completion_tokens
+    if samples > 1 and counted is not None:
+        counted = call.output_tokens if counted == call.output_tokens * samples else None
+    for request, times in zip(call.requests, call.token_s, strict=True):
+        yield RequestRow(
+            request=request,
+            query_s=_micro(query_s),
+            scheduled_s=_micro(due_s),
+            held_s=_micro(held_s) if held_s else None,
+            sent_s=None if call.sent_s is None else _micro(call.sent_s),
+            first_token_s=_micro(times[0]) if times else None,
+            last_token_s=_micro(times[-1]) if times else None,
+            ended_s=_micro(call.ended_s or 0.0),
+            gaps_ms=[round((b - a) * MS_PER_S, 3) for a, b in pairwise(times)],
+            asked_prompt_tokens=call.prompt_tokens,
+            asked_output_tokens=call.output_tokens,
+            prompt_tokens=None if usage is None else usage.prompt_tokens,
+            output_tokens=counted,
+            cached_tokens=None if details is None else details.cached_tokens,
+            events=len(times),
+            status=call.status,
+            error=call.error,
+            retry_after_s=call.retry_after_s,
+            worker=worker,
+        )
+
+
+def _micro(seconds: float) -> float:
+    return round(seconds, 6)
