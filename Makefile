@@ -28,7 +28,7 @@ check: $(VENV)/.tools
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.planner
-	$(BIN)/python tools/bench.py
+	$(BIN)/python -m tools.bench
 
 # The whole loop in one terminal: plan, emulated server, load test, calibrate, plan again.
 demo: $(VENV)/.planner

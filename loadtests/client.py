@@ -16,6 +16,7 @@ import gevent.socket
 import gevent.ssl
 import msgspec
 
+from loadtests.events import Event, Usage, is_token, settle
 from loadtests.failures import (
     COUNT_DIFFERS,
     CUT_OFF,
@@ -34,35 +35,8 @@ from loadtests.wire import READ_BYTES, Address, Reply, connections, request_head
 READABLE = 1  # the event loop's name for it
 CLOSING_S = 1.0  # for the end of a reply whose last event has come
 MOST_ERROR_BODY = 10_000  # bytes of an error's text that are read
-
-
-class _Delta(msgspec.Struct, gc=False):
-    content: str | None = None
-    role: str | None = None
-
-
-class _Choice(msgspec.Struct, gc=False):
-    index: int = 0
-    text: str | None = None
-    delta: _Delta | None = None
-
-
-class _Details(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int
-    completion_tokens: int = 0
-    prompt_tokens_details: _Details | None = None
-
-
-class _Event(msgspec.Struct, gc=False):
-    choices: list[_Choice] = []
-    usage: _Usage | None = None
-    error: Any = None
-    object: str | None = None
-    message: str | None = None
+MOST_DETAIL = 200  # characters of it that are told
+KEY_PIECE = 8  # characters of the key that are not told, wherever in it they stand
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +51,8 @@ class Call:
     sent_s: float | None = None
     ended_s: float | None = None
     token_s: list[list[float]] = field(default_factory=list)  # for each sample the times of its events
-    usage: _Usage | None = None
+    blank_ends: dict[int, tuple[float, Any]] = field(default_factory=dict)  # see `events`: by sample
+    usage: Usage | None = None
     status: int | None = None
     retry_after_s: float | None = None
     error: str = ""
@@ -96,7 +71,7 @@ class Client:
         self._chat = api == "chat"
         self._key = key
         self._origin = origin
-        self._decode = msgspec.json.Decoder(_Event).decode
+        self._decode = msgspec.json.Decoder(Event).decode
 
     def now(self) -> float:
         """Seconds on the run's clock."""
@@ -132,8 +107,9 @@ class Client:
                 call.ended_s = self.now()
 
     def _scrubbed(self, text: str) -> str:
-        text = " ".join(text.split())[:200]
-        return text.replace(self._key, "***") if self._key else text
+        # Cut last: a cut through the key would leave its first part, which is then no key that could be found.
+        text = " ".join(text.split())[: MOST_DETAIL + len(self._key)]
+        return without_key(text, self._key)[:MOST_DETAIL]
 
     # --- over the wire ---
 
@@ -215,12 +191,15 @@ class Client:
             if event.error is not None or event.object == "error":
                 raise FailedError("error in the stream", str(event.error or event.message))
             for choice in event.choices:
-                if self._chat and choice.delta is not None and choice.delta.role and not choice.delta.content:
-                    continue  # says who speaks; holds no token
                 if not 0 <= choice.index < len(call.token_s):
                     raise FailedError("invalid event", f"choice {choice.index} was not asked for")
-                call.token_s[choice.index].append(at_s)
-                call.heard_s = at_s
+                times = call.token_s[choice.index]
+                token = is_token(choice, bool(times))
+                if token:
+                    times.append(at_s)
+                    call.heard_s = at_s
+                elif token is None:
+                    call.blank_ends[choice.index] = at_s, choice.finish_reason
             if event.usage is not None:
                 call.usage = event.usage
         return False
@@ -238,13 +217,37 @@ class Client:
     # --- afterwards ---
 
     def _check(self, call: Call) -> None:
+        settle(call.token_s, call.blank_ends, call.usage, call.output_tokens)
         if not all(call.token_s):
             raise FailedError(NO_TOKEN, "the stream ended without one for each sample")
-        usage = call.usage
-        if usage is None:
-            return
+        usage, events = call.usage, [len(times) for times in call.token_s]
         asked = call.output_tokens * len(call.requests)
+        if usage is None:  # then each event must have been one token, and all must have come
+            if any(each != call.output_tokens for each in events):
+                raise FailedError(COUNT_DIFFERS, f"asked for {asked} output tokens, got {sum(events)} and no usage")
+            return
         if usage.completion_tokens != asked:
             raise FailedError(COUNT_DIFFERS, f"asked for {asked} output tokens, got {usage.completion_tokens}")
+        if max(events) > call.output_tokens:  # not all of them were tokens, and nobody knows which
+            raise FailedError(COUNT_DIFFERS, f"{sum(events)} events for {usage.completion_tokens} output tokens")
         if not self._chat and usage.prompt_tokens != call.prompt_tokens:
             raise FailedError(COUNT_DIFFERS, f"sent {call.prompt_tokens} prompt tokens, counted {usage.prompt_tokens}")
+
+
+def without_key(text: str, key: str) -> str:
+    """The text without the key, and without pieces of it: servers echo keys in part."""
+    if not key:
+        return text
+    text = text.replace(key, "***")
+    shown, place = [], 0
+    while place < len(text):
+        size = KEY_PIECE
+        if text[place : place + size] in key and place + size <= len(text):
+            while place + size < len(text) and text[place : place + size + 1] in key:
+                size += 1
+            shown.append("***")
+            place += size
+        else:
+            shown.append(text[place])
+            place += 1
+    return "".join(shown)

@@ -17,6 +17,7 @@ from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner
 
 from loadtests.header import ask_server, iso_time, make_header
+from loadtests.meters import BusyMeter
 from loadtests.options import Options, api_key, read_options
 from loadtests.player import GO, STOP
 from loadtests.report import report, unreadable
@@ -82,6 +83,8 @@ class Conductor:
                 self._refuse(error)
                 return None
         run = self._run
+        if run.meter is not None:
+            run.meter.sample()
         if not run.over:
             self._look_after_workers(run)
             run.over = bool(run.writer.error) or (
@@ -115,6 +118,7 @@ class Conductor:
             open_loop=schedule.scenario.demand in ("open", "trace"),
             send_lag_limit_ms=options.send_lag_limit_ms,
             cpu_limit=options.cpu_limit,
+            loop_lag_limit_ms=options.loop_lag_limit_ms,
         )
         ids = ordinary_ids(schedule.vocabulary)
         return RunState(uuid4().hex, options, schedule, model, facts, ids, Writer(path), findings)
@@ -146,6 +150,7 @@ class Conductor:
         for number, (node, part) in enumerate(zip(users, parts, strict=True)):
             message = self._message(run, number, len(users), start_at, part if not distributed else part.encode())
             self._environment.runner.send_message(GO, message, client_id=node)  # type: ignore[union-attr]
+        run.meter = BusyMeter() if distributed else None
 
     def _users_by_worker(self, run: RunState) -> dict[str, int]:
         runner = self._environment.runner
@@ -183,6 +188,7 @@ class Conductor:
             run.rows += data["rows"]
         run.findings.lags_s += data["lags_s"]
         run.findings.busy[f"worker {worker.number}"] = data["busy"]
+        run.findings.loop_lag_ms[f"worker {worker.number}"] = data["loop_lag_ms"]
         if not worker.done:
             worker.unsent, worker.skipped = data["unsent"], data["skipped"]
             worker.cpu_s, worker.done = data["cpu_s"], data["done"]
@@ -231,6 +237,10 @@ class Conductor:
         findings.left_out = unsent - sum(worker.skipped for worker in run.workers.values())
         if interrupted:
             findings.other.insert(0, "interrupted")
+        cpu_s = {f"worker {w.number}": w.cpu_s for w in run.workers.values()}
+        if run.meter is not None:
+            run.meter.finish()
+            findings.busy["master"], cpu_s["master"] = run.meter.most, run.meter.cpu_s
         invalid = findings.invalid()
         failed = bool(findings.write_error or findings.lost_workers)
         end = RunEnd(
@@ -239,8 +249,9 @@ class Conductor:
             rows=run.rows,
             unsent=unsent,
             invalid=invalid,
-            client_cpu={f"worker {w.number}": round(w.cpu_s, 3) for w in run.workers.values()}
-            | {"busy_max": round(max(findings.busy.values(), default=0.0), 4)},
+            client_cpu={name: round(used_s, 3) for name, used_s in cpu_s.items()}
+            | {"busy_max": round(max(findings.busy.values(), default=0.0), 4)}
+            | {"loop_lag_p99_ms": max(findings.loop_lag_ms.values(), default=0.0)},
         )
         if run.header is not None:
             run.writer.append(encode_line(end))
@@ -263,7 +274,7 @@ class Conductor:
         if self._environment.process_exit_code == ENDPOINT_FAILED:
             invalid = ["the endpoint answered nothing", *invalid]
         if run.header is not None:
-            self.summary = report(recording, run.header, invalid, run.findings.lags_s)
+            self.summary = report(recording, run.header, invalid, run.findings)
             self.summary += f"\n{trouble}" if trouble else ""
         if self._environment.web_ui is not None:
             self.print_summary()

@@ -49,6 +49,7 @@ class Dispatch:
         limits: Limits,
         note: Callable[[RequestRow, str, Call], None],
         worker: int = 0,
+        sleep: Callable[[float], None] = gevent.sleep,
     ) -> None:
         self.part, self.limits = part, limits
         self.rows = 0  # that `note` was told of
@@ -56,6 +57,7 @@ class Dispatch:
         self.stopped = False
         self.over = Event()
         self._client, self._bodies, self._note, self._worker = client, bodies, note, worker
+        self._sleep = sleep
         self._gate = Semaphore(limits.max_in_flight) if limits.max_in_flight else None
         self._group = Group()
         self._active: set[Call] = set()
@@ -77,8 +79,7 @@ class Dispatch:
         self.stopped = True
         self._watcher.kill(block=False)
         for call in tuple(self._active):  # a closed loop's run in its clients' own greenlets
-            if call.greenlet is not None:
-                call.greenlet.kill(Abandoned(INTERRUPTED), block=False)
+            _abandon(call, INTERRUPTED)
         with gevent.Timeout(PATIENCE_S, False):
             while self._active:
                 gevent.sleep(0.01)
@@ -136,6 +137,8 @@ class Dispatch:
                 return self._client.now()
             held_s = max(0.0, self._client.now() - due_s) if waits else 0.0
         try:
+            if self.stopped:  # while it waited
+                return self._client.now()
             return self._stages(place, due_s, held_s, calls)
         finally:
             if self._gate is not None:
@@ -186,6 +189,8 @@ class Dispatch:
         return calls
 
     def _send(self, call: Call, stage: int, query_s: float, due_s: float, held_s: float) -> None:
+        if self.stopped:  # before it was its turn
+            return
         self._active.add(call)
         try:
             self._client.send(call)
@@ -205,11 +210,11 @@ class Dispatch:
         early_s = 0.0001 + 1.3 * self._timer_late_s if spaced else 0.9 * self._timer_late_s
         asked_s = due_s - now_s - early_s
         if asked_s > 0:
-            gevent.sleep(asked_s)
+            self._sleep(asked_s)
             late_s = min(self._client.now() - now_s - asked_s, LATEST_TIMER_S)
             self._timer_late_s += 0.1 * (late_s - self._timer_late_s)
         while self._client.now() < due_s and not self.stopped:
-            gevent.sleep(0)
+            self._sleep(0)
 
     def _watch(self) -> None:
         """End calls whose query has timed out or whose stream has stalled."""
@@ -217,16 +222,24 @@ class Dispatch:
             gevent.sleep(WATCH_EVERY_S)
             now_s = self._client.now()
             for call in tuple(self._active):
-                if call.greenlet is None:
-                    continue
                 if now_s > call.deadline_s:
-                    call.greenlet.kill(Abandoned(TIMED_OUT), block=False)
+                    _abandon(call, TIMED_OUT)
                 elif call.heard_s is not None and now_s - call.heard_s > self.limits.stall_s:
-                    call.greenlet.kill(Abandoned(STALLED), block=False)
+                    _abandon(call, STALLED)
 
     def _finish(self) -> None:
         self._watcher.kill(block=False)
         self.over.set()
+
+
+def _abandon(call: Call, reason: str) -> None:
+    """End a call. By the event loop's next round it may be over and its greenlet at something else: see then."""
+    gevent.get_hub().loop.run_callback(_throw, call, reason)
+
+
+def _throw(call: Call, reason: str) -> None:
+    if call.greenlet is not None and call.ended_s is None:
+        call.greenlet.throw(Abandoned(reason))
 
 
 def _while_known(places: dict[int, int], queries: Iterator[int]) -> Iterator[int]:

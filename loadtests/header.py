@@ -63,6 +63,7 @@ def make_header(
         server={} if facts is None else facts.as_dict(),
         limits={
             "send_lag_p99_ms": options.send_lag_limit_ms,
+            "loop_lag_p99_ms": options.loop_lag_limit_ms,
             "cpu_share": options.cpu_limit,
             "timeout_s": options.timeout_s,
             "stall_timeout_s": options.stall_timeout_s,

@@ -24,6 +24,7 @@ from planner.scenario import Scenario
 
 DEFAULT_DURATION_S = 60.0
 DEFAULT_TIMEOUT_S = 600.0
+LOOP_LAG_SHARE = 2.0  # of the send lag's limit
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Options:
     duration_s: float | None
     warmup_s: float | None
     send_lag_limit_ms: float
+    loop_lag_limit_ms: float
     cpu_limit: float
     timeout_s: float
     stall_timeout_s: float
@@ -71,6 +73,11 @@ def add_options(parser: LocustArgumentParser) -> None:
     add("--api", str, "API to call.", default="completions", choices=["completions", "chat"])
     add("--served-model", str, "The model's name at the server; without it the first that the server lists.")
     add("--send-lag-limit-ms", _number(1e6), "p99 of the send lag beyond which the run is invalid.", default=10.0)
+    add(
+        "--loop-lag-limit-ms",
+        _number(1e9),
+        "p99 of the event loop's lateness in reading, likewise; without it twice the limit of the send lag.",
+    )
     add("--cpu-limit", _number(1.0), "Share of a core beyond which the client is too busy.", default=0.9)
     add(
         "--request-timeout-s",
@@ -109,6 +116,7 @@ def read_options(parsed: Namespace, host: str | None) -> Options:
         duration_s=duration_s,
         warmup_s=numbers["warmup_s"],
         send_lag_limit_ms=parsed.send_lag_limit_ms,
+        loop_lag_limit_ms=numbers["loop_lag_limit_ms"] or LOOP_LAG_SHARE * parsed.send_lag_limit_ms,
         cpu_limit=parsed.cpu_limit,
         timeout_s=numbers["request_timeout_s"] or scenario.traffic.timeout_s or DEFAULT_TIMEOUT_S,
         stall_timeout_s=parsed.stall_timeout_s,
@@ -175,4 +183,5 @@ _NUMBERS = {
     "duration_s": _number(MOST_SECONDS),
     "warmup_s": _number(MOST_SECONDS, True),
     "request_timeout_s": _number(1e9),
+    "loop_lag_limit_ms": _number(1e9),
 }

@@ -17,10 +17,10 @@ from locust.exception import RPCError
 from loadtests import locust_stats
 from loadtests.client import Call, Client
 from loadtests.dispatch import Dispatch, Limits
+from loadtests.meters import BusyMeter, LoopMeter
 from loadtests.options import api_key
 from loadtests.prompts import Bodies
 from loadtests.schedule import Part
-from loadtests.verdict import BusyMeter
 from loadtests.wire import Address
 from planner.records import RequestRow, encode_line
 from planner.workload.token_ids import IdRange
@@ -78,7 +78,6 @@ class _Run:
         self._lags_s: list[float] = []
         self._told: Counter[str] = Counter()
         self._done = False
-        self._meter = BusyMeter()
         part = Part.decode(message["part"]) if isinstance(message["part"], dict) else message["part"]
         origin = time.perf_counter() + message["start_at"] - time.time()
         client = Client(Address(*message["address"]), message["api"], api_key(), origin)
@@ -89,7 +88,9 @@ class _Run:
         # Everything that lives now lives on: a collection during the run need not look at it.
         gc.collect()
         gc.freeze()
-        self._greenlets = [gevent.spawn(self._report_on), gevent.spawn(self._sample_on)]
+        self._meter, self._loop = BusyMeter(), LoopMeter()
+        running = (self._report_on, self._sample_on, self._loop.run)
+        self._greenlets = [gevent.spawn(work) for work in running]
         self._main = gevent.spawn(self._play, part)
 
     def play_client(self) -> None:
@@ -117,6 +118,8 @@ class _Run:
             return
         self._done = True
         gevent.killall(self._greenlets, block=False)
+        self._meter.finish()
+        self._loop.finish()
         self._client.close()
         gc.unfreeze()
         self._report()
@@ -151,6 +154,7 @@ class _Run:
             "lags_s": lags,
             "cpu_s": self._meter.cpu_s,
             "busy": self._meter.most,
+            "loop_lag_ms": self._loop.percentile_ms(99),
             "received_at": self._received_at,
             "unsent": self._dispatch.unsent,
             "skipped": self._dispatch.skipped,

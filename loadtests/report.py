@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests.verdict import percentile
+from loadtests.verdict import Findings, percentile
 from planner.readers.recordings import Recording
 from planner.records import RunHeader
 from planner.units import MS_PER_S
@@ -18,7 +18,7 @@ PERCENTS = (50, 90, 95, 99)
 MOST_REASONS = 12
 
 
-def report(recording: Recording | None, header: RunHeader, invalid: Sequence[str], lags_s: Sequence[float]) -> str:
+def report(recording: Recording | None, header: RunHeader, invalid: Sequence[str], known: Findings) -> str:
     """The summary of a run whose records are `recording` (None = there is no row)."""
     lines = ["", f"load test: {header.name}, {_demand(header)}, against {header.model} at {header.host}"]
     lines.append("VALID" if not invalid else "INVALID: " + "; ".join(invalid))
@@ -33,7 +33,9 @@ def report(recording: Recording | None, header: RunHeader, invalid: Sequence[str
     lines.append(f"{'ms':<10}{'mean':>10}" + "".join(f"{f'p{percent}':>10}" for percent in PERCENTS))
     for name, values in _latencies(recording, answered):
         lines.append(_row(name, values))
-    lines.append(_row("send lag", np.asarray(lags_s) * MS_PER_S))
+    lines.append(_row("send lag", np.asarray(known.lags_s) * MS_PER_S))
+    late_ms, share = (max(each.values(), default=0.0) for each in (known.loop_lag_ms, known.busy))
+    lines.append(f"client    event loop {late_ms:.0f} ms late (p99), at most {share:.0%} of a core")
     lines.append("TTFT and E2E run from the scheduled arrival of the query.")
     lines.append(f"records   {recording.path}")
     return "\n".join(lines)

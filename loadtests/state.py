@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from loadtests.meters import BusyMeter
 from loadtests.options import Options
 from loadtests.schedule import Schedule
 from loadtests.verdict import Findings
@@ -41,6 +42,7 @@ class RunState:
     writer: Writer
     findings: Findings
     header: RunHeader | None = None
+    meter: BusyMeter | None = None  # of a master, which has workers of its own
     workers: dict[str, WorkerState] = field(default_factory=dict)
     sent_at: float = 0.0
     rows: int = 0

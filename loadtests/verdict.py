@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,33 +10,6 @@ import numpy as np
 from planner.units import MS_PER_S
 
 VALID, INVALID, ENDPOINT_FAILED, INTERRUPTED = 0, 1, 3, 130
-CPU_WINDOW = 5  # seconds over which a process's share of a core is taken
-
-
-class BusyMeter:
-    """The largest share of a core that this process used over any `CPU_WINDOW` samples, a second apart."""
-
-    def __init__(
-        self, cpu: Callable[[], float] = time.process_time, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
-        self._cpu, self._clock = cpu, clock
-        self._samples = deque([(clock(), cpu())], maxlen=CPU_WINDOW + 1)
-        self._first = self._samples[0]
-        self.most = 0.0
-
-    def sample(self) -> None:
-        """Take a sample; call it about once a second."""
-        now, cpu = self._clock(), self._cpu()
-        self._samples.append((now, cpu))
-        begun, before = self._samples[0]
-        # A shorter window than the full one would judge a single burst.
-        if len(self._samples) > CPU_WINDOW and now > begun:
-            self.most = max(self.most, (cpu - before) / (now - begun))
-
-    @property
-    def cpu_s(self) -> float:
-        """Seconds of processor time since the meter was made."""
-        return self._cpu() - self._first[1]
 
 
 @dataclass
@@ -48,8 +19,10 @@ class Findings:
     open_loop: bool
     send_lag_limit_ms: float
     cpu_limit: float
+    loop_lag_limit_ms: float
     lags_s: list[float] = field(default_factory=list)  # of the requests that were sent
     busy: dict[str, float] = field(default_factory=dict)  # largest share of a core, by process
+    loop_lag_ms: dict[str, float] = field(default_factory=dict)  # p99 of the event loop's lateness, by worker
     left_out: int = 0  # requests that should have been sent and were not
     lost_workers: list[str] = field(default_factory=list)
     locust_cpu_warning: bool = False
@@ -63,6 +36,10 @@ class Findings:
         lag_ms = float(np.percentile(self.lags_s, 99, method="lower")) * MS_PER_S if self.lags_s else 0.0
         if self.open_loop and lag_ms > self.send_lag_limit_ms:
             reasons.append(f"send lag p99 {lag_ms:.1f} ms is over the limit of {self.send_lag_limit_ms:g} ms")
+        for name, late_ms in self.loop_lag_ms.items():
+            if late_ms > self.loop_lag_limit_ms:
+                limit = f"limit {self.loop_lag_limit_ms:g} ms"
+                reasons.append(f"client starved: the event loop of {name} was {late_ms:.0f} ms late (p99), {limit}")
         for name, share in self.busy.items():
             if share > self.cpu_limit:
                 reasons.append(f"client busy: {name} used {share:.2f} of a core, limit {self.cpu_limit:g}")
@@ -82,7 +59,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def exit_code(interrupted: bool, invalid: Sequence[str], errors: Mapping[str, int], answered: int) -> int:
-    """0 for a valid run, with or without misses; 3 where nothing at all was answered."""
+    """0 for a valid run, with or without misses; 1 for one that cannot be used; 3 only where nothing was answered."""
     if interrupted:
         return INTERRUPTED
     if errors and not answered:

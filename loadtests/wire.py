@@ -7,15 +7,20 @@ token must be stamped as soon as its bytes are there. Nothing here waits with a 
 
 from __future__ import annotations
 
+import logging
 import time
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import gevent.socket
+import gevent.ssl
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.response import HTTPResponse
 
-from planner.live import checked_url
+from planner.live import ca_bundle, checked_url
+
+logger = logging.getLogger(__name__)
 
 READ_BYTES = 65536
 CONNECT_TIMEOUT_S = 10.0
@@ -88,11 +93,11 @@ class _Fresh:
 class _Reuse:
     """Over the library's pools: which parked connections are taken, and no limit on how many there are."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, **more: object) -> None:
         self._fresh = _Fresh()
         host, port = address.host, address.port
         settings = {"size": MOST_CONNECTIONS, "connection_timeout": CONNECT_TIMEOUT_S, "network_timeout": None}
-        super().__init__(host, port, host, port, **settings)  # type: ignore[call-arg]
+        super().__init__(host, port, host, port, **settings, **more)  # type: ignore[call-arg]
 
     def _is_socket_alive(self, sock: gevent.socket.socket | None) -> bool:
         return sock is not None and sock.fileno() >= 0 and self._fresh.usable(sock)
@@ -116,8 +121,22 @@ class _Secure(_Reuse, SSLConnectionPool):
 
 
 def connections(address: Address) -> ConnectionPool:
-    """A pool of connections to one address."""
-    return _Secure(address) if address.scheme == "https" else _Plain(address)
+    """A pool of connections to one address; the authorities it trusts are those that /health is asked with."""
+    if address.scheme != "https":
+        return _Plain(address)
+    bundle = ca_bundle()
+    return _Secure(address, ssl_context_factory=_context, ssl_options={"ca_certs": bundle} if bundle else None)
+
+
+def _context(cafile: str) -> gevent.ssl.SSLContext:
+    """What a file or a folder of authorities vouches for. Where it cannot be read that is nothing."""
+    try:
+        if Path(cafile).is_dir():
+            return gevent.ssl.create_default_context(capath=cafile)
+        return gevent.ssl.create_default_context(cafile=cafile)
+    except OSError as error:
+        logger.warning("certificate authorities %s: %s", cafile, error.strerror or error)
+        return gevent.ssl.SSLContext(gevent.ssl.PROTOCOL_TLS_CLIENT)
 
 
 def request_head(address: Address, path: str, key: str) -> bytes:

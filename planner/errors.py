@@ -9,7 +9,7 @@
         ├── DataFileError        a trace, histogram or config.json that cannot be used
         └── MisfitError          model, GPU and engine cannot work together (memory, head counts)
 
-That no fleet, or no load, fits is no error but an answer: exit code 1.
+That no fleet, or no load, fits is no error but an answer, and so is that a load test's run is invalid: exit code 1.
 
 A message is one line and carries the key, the value, the rule and, where there is one, the nearest valid choice.
 """

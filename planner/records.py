@@ -85,7 +85,8 @@ class RunEnd(msgspec.Struct, tag="end", tag_field="record", frozen=True, kw_only
     rows: int
     unsent: int = 0  # requests of the schedule that never left the client
     invalid: list[str] = []
-    client_cpu: dict[str, float] = {}  # seconds of CPU by worker, and "busy_max": largest share of one core
+    # Seconds of CPU by process; "busy_max": largest share of one core; "loop_lag_p99_ms": how late it read at most.
+    client_cpu: dict[str, float] = {}
     server: dict[str, Any] = {}  # /metrics: what changed during the run
 
 

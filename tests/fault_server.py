@@ -25,7 +25,8 @@ from typing import Any
 MODEL = "tiny"
 _FAULTS = """
 none reset reset-midway half bad-json bad-shape error-event wrong-count wrong-prompt-count no-token stall
-silent 429 429-date 500 404 not-a-stream close bad-http no-usage split
+silent 429 429-date 500 404 not-a-stream close bad-http no-usage split short-no-usage end-apart end-blank
+end-blank-no-usage stop-blank-no-usage blank-last blank-last-no-usage blank-extra echo
 """
 FAULTS = tuple(_FAULTS.split())
 
@@ -98,7 +99,7 @@ class Server:
         if not fault:
             fault = self.options.fault if len(self.log) % self.options.every == 0 else "none"
         if await self.refused(writer, fault):
-            return fault.isdecimal() or fault == "429-date"
+            return fault.isdecimal() or fault in ("429-date", "echo")
         await self.stream(writer, asked, chat, fault)
         return fault not in ("half", "reset-midway")
 
@@ -114,6 +115,12 @@ class Server:
         if fault == "bad-http":
             writer.write(b"this is no HTTP\r\n\r\n")
             writer.close()
+            return True
+        if fault == "echo":  # of the key, first in part, then across the 200th character
+            key = self.log[-1]["authorization"].removeprefix("bearer ")
+            text = f"wrong key {key[:12]}***: ".ljust(190, ".").encode() + key.encode()
+            writer.write(b"HTTP/1.1 401 x\r\nContent-Length: %d\r\n\r\n" % len(text) + text)
+            await writer.drain()
             return True
         extra = {"429": "Retry-After: 7\r\n", "429-date": "Retry-After: Fri, 31 Dec 2100 23:59:59 GMT\r\n"}.get(
             fault, ""
@@ -134,26 +141,34 @@ class Server:
         begun = asyncio.get_running_loop().time() + self.options.first_s
         if chat:
             send(writer, {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
-        for token in range(0 if fault == "no-token" else tokens):
+        last = {"no-token": 0, "short-no-usage": tokens // 2, "stop-blank-no-usage": tokens - 1}.get(fault, tokens) - 1
+        for token in range(last + 1):
             due = begun + token * self.options.gap_s
             if due > (now := asyncio.get_running_loop().time()):
                 await asyncio.sleep(due - now)
             if token == tokens // 2 and await self.breaks(writer, fault):
                 return
+            text = "" if token == last and fault.startswith("blank-last") else "a "  # as of a special token
+            end = "length" if token == last and not fault.startswith(("end", "stop")) else None
             for index in range(samples):
-                choice = {"index": index, "delta": {"content": "a "}} if chat else {"index": index, "text": "a "}
-                event = {"id": "cmpl-0123456789", "object": "text_completion", "model": MODEL, "choices": [choice]}
+                event = {"id": "cmpl-0123456789", "object": "text_completion", "model": MODEL}
+                event["choices"] = [choice_of(chat, index, text, end)]
                 if fault == "split":
                     await in_pieces(writer, event)
                 else:
                     send(writer, event)
+                if fault == "blank-extra" and token == 0:
+                    send(writer, {"choices": [choice_of(chat, index, "", None)]})
+        for index in range(samples if fault.startswith(("end", "stop")) else 0):  # the end in an event of its own
+            text = None if fault == "end-apart" else ""
+            send(writer, {"choices": [choice_of(chat, index, text, "stop" if fault.startswith("stop") else "length")]})
         prompt = 17 if chat else len(asked["prompt"])
         usage = {"prompt_tokens": prompt, "completion_tokens": tokens * samples}
         if fault == "wrong-count":
             usage["completion_tokens"] -= 1
         if fault == "wrong-prompt-count":
             usage["prompt_tokens"] += 1
-        if fault != "no-usage":
+        if not fault.endswith("no-usage"):
             send(writer, {"choices": [], "usage": usage})
         chunk(writer, b"data: [DONE]\n\n")
         writer.write(b"0\r\n\r\n")
@@ -181,6 +196,12 @@ class Server:
         else:
             return False
         return True
+
+
+def choice_of(chat: bool, index: int, text: str | None, end: str | None) -> dict[str, Any]:
+    """What an event adds to one sample; without text, nothing but the end."""
+    said = {} if text is None else {"content" if chat else "text": text}
+    return {"index": index, "finish_reason": end} | ({"delta": said} if chat else said)
 
 
 def send(writer: asyncio.StreamWriter, event: dict[str, Any]) -> None:

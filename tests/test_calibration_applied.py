@@ -18,6 +18,7 @@ from planner.cli.app import cli
 from planner.deployment import deploy, only_candidate, worlds
 from planner.deployment.parts import PARTS, parts_of, scaled, size
 from planner.readers.recording_files import read_recordings
+from planner.records import RunEnd, encode_line
 from planner.scenario import Scenario
 
 TRUTH = {"step": 1.5, "tokens": 1.2, "sequences": 5.0, "decode_attention": 2.0, "frontend": 2.0}
@@ -196,6 +197,30 @@ def test_the_commands_calibrate_validate_and_simulate_in_a_row(records: list[Pat
     assert "send lag p50" in said.output
 
 
+def test_validate_refuses_an_invalid_run_until_it_is_allowed_and_then_says_so(
+    records: list[Path], tmp_path: Path
+) -> None:
+    lines = records[1].read_bytes().splitlines(keepends=True)
+    invalid = tmp_path / "invalid.jsonl"
+    end = RunEnd(finished_at="", reason="interrupted", rows=150, invalid=["send lag p99 40 ms > 10 ms"])
+    invalid.write_bytes(b"".join([*lines[:-1], encode_line(end)]))
+    refused = run("validate", "--records", str(invalid))
+    assert refused.exit_code == 2
+    assert "send lag p99 40 ms" in refused.output
+    assert "--allow-invalid" in refused.output
+    allowed = run("validate", "--records", str(invalid), "--allow-invalid")
+    assert allowed.exit_code == 0, allowed.output
+    assert "INVALID: send lag p99 40 ms > 10 ms" in allowed.output
+    assert "invalid.jsonl was interrupted" in allowed.output
+    killed = tmp_path / "killed.jsonl"
+    killed.write_bytes(b"".join(lines[:-1]))
+    assert "killed.jsonl has no end" in run("validate", "--records", str(killed)).output
+    (compared,) = json.loads(run("validate", "--records", str(killed), "--json").stdout)["runs"]
+    assert (compared["ended"], compared["invalid"]) == ("killed", [])
+    whole = json.loads(run("validate", "--records", str(records[1]), "--json").stdout)["runs"]
+    assert whole[0]["ended"] == "complete"
+
+
 def test_paths_of_a_scenario_start_from_its_folder(file: Path) -> None:
     body = LIGHT.as_dict() | {"calibration": file.name}
     path = file.with_name("scenario.yaml")
@@ -208,6 +233,7 @@ WRONG_USE: list[tuple[tuple[str, ...], str]] = [
     (("calibrate", "none.jsonl"), "no such file"),
     (("validate", "--records", "none.jsonl"), "no such file"),
     (("validate", "--scenario", "ai-search"), "--scenario: only with --records"),
+    (("validate", "--allow-invalid"), "--allow-invalid: only with --records"),
     (("validate", "--set", "a=1"), "--set: only with --convert or --records"),
     (("validate", "table.csv", "--records", "x.jsonl"), "--records stands without a TABLE"),
     (("simulate", "chat-closed-loop", "--set", "calibration=none.json"), "planner calibrate writes one"),

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from recorded import World, scenario_of, write_run
 
-from planner.calibration import calibrate
+from planner.calibration import answer, calibrate
 from planner.errors import DataFileError, InputError, PlannerError, UnsupportedError
 from planner.readers.calibration_file import checked_calibration, read_calibration
 from planner.readers.recording_files import read_recordings
@@ -22,6 +22,7 @@ from planner.scenario import Scenario
 
 DATE = "2026-11-22"
 MIXED = {"uniform": [100, 3000]}
+RATES = (2, 500), (18, MIXED)
 NOISY = World(jitter_s=0.0005, step_noise=0.05)
 FACTORS = {"sequences": 8.0, "decode_attention": 3.0, "prefill_attention": 4.0, "prefill_step": 3.0}
 
@@ -107,6 +108,28 @@ def test_servers_with_different_caches_are_not_one_server(tmp_path: Path) -> Non
         calibrate([*first, *second], date=DATE)
 
 
+def test_every_run_has_the_cache_of_its_own_memory_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch limits may differ between runs, and with them the cache; the file pairs one cache with its own settings."""
+    engine = {"max_model_len": 4096, "max_num_seqs": 64, "max_num_batched_tokens": 2048, "vllm_version": "0.32"}
+    silent = recorded(tmp_path, scenario_of(2, 500, 100, engine=engine | {"max_num_seqs": 128}), server={})
+    runs = [replace(silent[0], name="silent")]
+    for name, seats, tokens in (("wide", 64, 100_000), ("narrow", 32, 160_000)):
+        (tmp_path / name).mkdir()
+        loads = (scenario_of(rate, prompt, 60, engine=engine | {"max_num_seqs": seats}) for rate, prompt in RATES)
+        runs += recorded(tmp_path / name, *loads, server={"kv_cache_tokens": tokens})
+    seen: list[int] = []
+    whole = answer.check_runs
+    monkeypatch.setattr(
+        answer,
+        "check_runs",
+        lambda made: (seen.extend(run.deployment.config.num_blocks * 16 for run in made), whole(made)),
+    )
+    found = calibrate(runs, date=DATE).calibration
+    assert seen[1:] == [100_000, 100_000, 160_000, 160_000]
+    assert seen[0] not in (100_000, 160_000)  # nobody said, so it is estimated
+    assert (found.kv_cache_tokens, found.memory.max_num_seqs) == (100_000, 64)
+
+
 def test_several_engines_behind_one_address_are_refused(tmp_path: Path) -> None:
     load = scenario_of(5, 500, 50)
     with pytest.raises(UnsupportedError, match=r"fleet.replicas \(=2\).*record one engine"):
@@ -130,13 +153,23 @@ def test_a_foreign_report_needs_a_scenario(tmp_path: Path) -> None:
         calibrate([replace(run, header=None)], date=DATE)
 
 
-def test_a_header_whose_seed_does_not_give_the_sent_prompts_is_refused(tmp_path: Path) -> None:
-    """Which prompts share a prefix would be guessed."""
-    load = scenario_of(5, MIXED, 50, stage={"shared_prefix": {"tokens": 64}})
-    (run,) = recorded(tmp_path, load)
+@pytest.mark.parametrize(
+    ("prompt", "output", "stage", "api", "words"),
+    [
+        (MIXED, 50, {"shared_prefix": {"tokens": 64}}, "completions", "prompt tokens"),
+        (MIXED, 50, {}, "chat", "prompt tokens"),
+        (500, MIXED, {}, "completions", "output tokens"),
+        (500, 50, {}, "completions", "times of arrival"),
+    ],
+)
+def test_a_header_whose_seed_does_not_give_what_was_sent_is_refused(
+    tmp_path: Path, prompt: Any, output: Any, stage: dict[str, Any], api: str, words: str
+) -> None:
+    """Which prompts share a prefix, and what was asked for, would be guessed."""
+    (run,) = recorded(tmp_path, scenario_of(5, prompt, output, stage=stage), queries=60, api=api)
     assert run.header is not None
     other = replace(run, header=msgspec.structs.replace(run.header, seed=12345))
-    with pytest.raises(DataFileError, match="are not those that were sent"):
+    with pytest.raises(DataFileError, match=f"the {words} of its scenario and seed are not those that were sent"):
         calibrate([other], date=DATE)
 
 
@@ -146,7 +179,10 @@ def test_a_torn_file_is_calibrated_as_far_as_it_goes(tmp_path: Path, document: d
     for path in sorted(tmp_path.glob("*.jsonl")):
         path.write_bytes(path.read_bytes()[:-400])
     runs = [run for path in sorted(tmp_path.glob("*.jsonl")) for run in read_recordings(path)]
-    torn = calibrate(runs, date=DATE).as_dict()
+    result = calibrate(runs, date=DATE)
+    torn = result.as_dict()
+    assert [record["ended"] for record in torn["records"]] == ["killed"] * 3
+    assert "0.jsonl has no end: its load test was killed" in str(result)
     assert [record["answered"] for record in torn["records"]] == [149, 149, 149]
     assert torn["coefficients"][0]["factor"] == pytest.approx(document["coefficients"][0]["factor"], rel=0.01)
 

@@ -159,7 +159,7 @@ def test_one_connection_serves_many_streams_one_after_the_other(server):
 REFUSED = [
     ({"prompt": "x", "model": "gpt-x"}, 404, "NotFoundError", "model", "not served here"),
     ({"prompt": [1] * 4096}, 400, "BadRequestError", "input_tokens", "no room for a token in a context of 4096"),
-    ({"prompt": [1] * 4000, "max_tokens": 97}, 400, "BadRequestError", "input_tokens", "one token too many in all"),
+    ({"prompt": [1] * 4097, "max_tokens": 1}, 400, "BadRequestError", "input_tokens", "the prompt alone is too long"),
     ({"prompt": [151936]}, 400, "BadRequestError", "prompt", "the vocabulary ends at 151935"),
     ({"prompt": [1, -1]}, 400, "BadRequestError", "prompt", "a negative id"),
     ({"prompt": [1, "x"]}, 400, "BadRequestError", "prompt", "neither ids nor texts"),
@@ -199,12 +199,33 @@ def test_a_chat_without_messages_is_refused(server):
     assert 400 == post(server, {"messages": []}, "/v1/chat/completions").status_code
 
 
-def test_an_unknown_path_and_a_wrong_method_have_the_error_shape_too(server):
-    for response, status in (
-        (requests.get(server.url + "/v1/nothing", timeout=WAIT_S), 404),
-        (requests.get(server.url + "/v1/completions", timeout=WAIT_S), 405),
+def test_an_unknown_path_and_a_wrong_method_are_told_as_vllms_web_framework_tells_them(server):
+    for response, status, detail in (
+        (requests.get(server.url + "/v1/nothing", timeout=WAIT_S), 404, "Not Found"),
+        (requests.get(server.url + "/v1/completions", timeout=WAIT_S), 405, "Method Not Allowed"),
     ):
-        assert (status, status) == (response.status_code, response.json()["error"]["code"])
+        assert (status, {"detail": detail}) == (response.status_code, response.json())
+
+
+@pytest.mark.parametrize(("asked", "given"), [(95, 95), (96, 96), (97, 96), (5000, 96)])
+def test_an_answer_is_cut_to_what_the_context_leaves(server, asked, given):
+    # vLLM 0.32: a prompt of 4090 in a context of 4096 with 20 asked for has status 200 and 6 tokens
+    body = {"prompt": [1] * 4000, "max_tokens": asked}
+    whole = post(server, body)
+    assert (200, given, "length") == (
+        whole.status_code,
+        whole.json()["usage"]["completion_tokens"],
+        whole.json()["choices"][0]["finish_reason"],
+    )
+    chunks = events(post(server, body | {"stream": True}))
+    assert given == len(chunks)
+    assert "length" == chunks[-1]["choices"][0]["finish_reason"]
+
+
+def test_a_chat_is_cut_to_the_context_too(server):
+    words = " ".join(["word"] * 4000)  # and seven tokens of its form
+    body = {"messages": [{"role": "user", "content": words}], "max_completion_tokens": 4096}
+    assert 4096 == post(server, body, "/v1/chat/completions").json()["usage"]["total_tokens"]
 
 
 # --- what the server says of itself ---

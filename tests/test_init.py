@@ -101,6 +101,7 @@ FACTS = [
     (ServerFacts(models=("meta-llama/Llama-3.1-8B-Instruct",)), ("llama-3.1-8b", "auto"), "the repository's name"),
     (ServerFacts(models=("chat",), model_root="Qwen/Qwen3-8B"), ("qwen3-8b", "auto"), "the root behind an alias"),
     (ServerFacts(models=("/models/Qwen3-8B/",)), ("qwen3-8b", "auto"), "the last part of a path"),
+    (ServerFacts(models=("chat",), model_root="/models/Qwen3-8B-FP8"), ("qwen3-8b", "fp8"), "that of the root too"),
     (
         ServerFacts(models=("org/Meta-Llama-3.1-8B-Instruct-FP8",)),
         ("llama-3.1-8b", "fp8"),
@@ -124,13 +125,27 @@ def test_an_unknown_model_is_left_to_fill_in_with_the_nearest_names(tmp_path: Pa
         loaded(text, tmp_path)
 
 
-def test_a_config_beside_the_weights_is_used(tmp_path: Path):
+def test_a_config_beside_the_weights_is_used_where_the_command_line_names_it(tmp_path: Path):
+    folder = weights(tmp_path)
+    assert from_command(f"vllm serve {folder} -tp 2", tmp_path).model == (str(folder / "config.json"),)
+
+
+def test_a_path_of_the_servers_machine_is_not_looked_for_on_this_one(tmp_path: Path):
+    folder = str(weights(tmp_path))
+    for facts in (ServerFacts(models=(folder,)), ServerFacts(models=("chat",), model_root=folder)):
+        text = scenario_text(draft_from_server(facts, None, "http://h"))
+        assert f"{folder}/config.json" not in text
+        assert re.search(r"^model: +# fill in", text, re.MULTILINE)
+    assert folder not in text  # the root behind an alias is nobody's business
+
+
+def weights(folder: Path) -> Path:
+    """A folder as weights are kept in: with their configuration."""
     source = Path(__file__).parents[1] / "examples" / "cpu-tiny" / "config.json"
-    (tmp_path / "config.json").write_text(source.read_text())
-    scenario = loaded(
-        scenario_text(draft_from_server(ServerFacts(models=(str(tmp_path),)), None, "http://h")), tmp_path
-    )
-    assert scenario.model == (str(tmp_path / "config.json"),)
+    made = folder / "weights"
+    made.mkdir()
+    (made / "config.json").write_text(source.read_text())
+    return made
 
 
 def test_what_the_server_reports_of_its_cache_is_taken(tmp_path: Path):

@@ -21,7 +21,7 @@ RNG = np.random.default_rng(4)
 
 def refitted(tmp_path: Path, scenario: Scenario, **options: Any) -> Scenario:
     """The scenario that `init` makes of a run of another."""
-    records = write_records(tmp_path / "run.jsonl", scenario, queries=3000, warmup=0, **options)
+    records = write_records(tmp_path / "run.jsonl", scenario, **{"queries": 3000, "warmup": 0} | options)
     out = tmp_path / "found.yaml"
     answer = CliRunner().invoke(cli, ["init", "--records", str(records), "--out", str(out)])
     assert answer.exit_code == 0, answer.stderr
@@ -88,6 +88,31 @@ def test_the_spread_of_a_short_poisson_run_does_not_make_it_bursty():
     assert poisson >= 170  # two standard errors hold 19 in 20; the estimate of a short run is skewed besides
 
 
+THINNED = np.random.default_rng(5)
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "burstiness", "because"),
+    [
+        (lambda n: np.full(n, 0.1), np.inf, "a clock's gaps, summed, look nearly Poisson"),
+        (lambda n: THINNED.exponential(0.1, n), 1.0, "a Poisson process stays one"),
+        (lambda n: THINNED.gamma(0.25, 0.4, n), 0.25, "bursts are diluted"),
+    ],
+)
+@pytest.mark.parametrize("hit_rate", [0.3, 0.6])
+def test_rate_and_law_are_those_of_all_queries_where_a_cache_answers_some(
+    gap_s: Any, burstiness: float, because: str, hit_rate: float
+):
+    due_s = np.cumsum(gap_s(200_000))
+    rate, law = fitted_arrivals(due_s[THINNED.random(len(due_s)) >= hit_rate], hit_rate)
+    assert rate == pytest.approx(10, rel=0.03), because
+    found = {"constant": np.inf, "poisson": 1.0}[law] if isinstance(law, str) else law["gamma"]["burstiness"]
+    if np.isinf(burstiness):
+        assert found > 20, because  # a spread of less than a quarter of the mean
+    else:
+        assert found == pytest.approx(burstiness, rel=0.15), because
+
+
 # --- the whole way ---
 
 
@@ -103,6 +128,38 @@ def test_records_give_the_load_test_s_scenario_back(tmp_path: Path):
     assert stage["prompt_tokens"]["lognormal"]["cv"] == pytest.approx(0.6, rel=0.1)
     assert stage["shared_prefix"]["tokens"] == 64
     assert [limit.key for limit in found.slo] == ["p99_ttft_ms", "p90_tpot_ms", "p50_itl_ms"]
+
+
+def test_the_users_rate_and_their_cache_come_back_not_the_share_that_reached_the_model(tmp_path: Path):
+    found = refitted(tmp_path, scenario_with(query__response_cache={"hit_rate": 0.6}, traffic__timeout_s=30))
+    assert found.traffic.peak_qps == pytest.approx(40, rel=0.06)  # 16 a second were sent
+    assert found.traffic.arrivals == "poisson"
+    assert found.query.response_cache is not None
+    assert found.query.response_cache.hit_rate == 0.6
+    assert found.traffic.timeout_s == 30  # what was not fitted is as it was sent
+
+
+def test_the_warm_up_counts_for_nothing(tmp_path: Path):
+    def odd_warm_up(row: RequestRow) -> RequestRow:
+        if row.request < 1000:
+            return msgspec.structs.replace(row, prompt_tokens=4000, output_tokens=1)
+        return msgspec.structs.replace(row, query_s=row.query_s + 1000.0)
+
+    found = refitted(tmp_path, scenario_with(), queries=4000, warmup=1000, change=odd_warm_up)
+    assert found.traffic.peak_qps == pytest.approx(40, rel=0.06)
+    assert found.traffic.arrivals == "poisson"
+    stage = found.query.stages[0].model_dump(mode="json", exclude_unset=True)
+    assert stage["prompt_tokens"]["lognormal"]["mean"] == pytest.approx(300, rel=0.05)
+    assert stage["output_tokens"]["lognormal"]["mean"] == pytest.approx(24, rel=0.05)
+
+
+def test_a_warm_up_alone_is_nothing_to_fit(tmp_path: Path):
+    records = write_records(
+        tmp_path / "run.jsonl", scenario_with(), change=lambda row: row if row.request < 42 else None
+    )
+    answer = CliRunner().invoke(cli, ["init", "--records", str(records)])
+    assert answer.exit_code == 2
+    assert "fewer than three queries beyond the warm-up" in str(answer.exception) + answer.stderr
 
 
 def test_every_stage_gets_its_own_lengths(tmp_path: Path):

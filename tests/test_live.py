@@ -18,7 +18,18 @@ import pytest
 from emulator_process import emulator, fast_scenario
 
 from planner.errors import EndpointError, InputError
-from planner.live import check_model, checked_url, connect, release, scrape, server_facts, wait_ready
+from planner.live import (
+    ServerFacts,
+    ca_bundle,
+    check_model,
+    checked_url,
+    connect,
+    idle,
+    release,
+    scrape,
+    server_facts,
+    wait_ready,
+)
 from planner.live.idle import wait_idle
 
 KEY = "sk-0123456789-never-shown"
@@ -227,6 +238,14 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_unless_it_is_named(cer
         wait_ready(connect(fake.url, environment=trusted.get), 5.0)
 
 
+def test_every_client_finds_the_same_certificate_authorities():
+    both = {"SSL_CERT_FILE": "ours.pem", "REQUESTS_CA_BUNDLE": "other.pem"}
+    assert ca_bundle(both.get) == "ours.pem"
+    assert ca_bundle({"REQUESTS_CA_BUNDLE": "other.pem", "SSL_CERT_FILE": ""}.get) == "other.pem"
+    assert ca_bundle(no_environment) is None
+    assert connect("https://h", environment=both.get).session.verify == "ours.pem"
+
+
 def test_a_server_that_says_nothing_is_given_up():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -318,6 +337,44 @@ def test_a_server_without_metrics_or_version_leaves_what_it_does_not_say_unknown
         "max_model_len": 4096,
         "has_metrics": False,
     }
+
+
+@pytest.mark.parametrize(
+    ("root", "told", "because"),
+    [
+        ("org/m", "org/m", "a repository is public"),
+        ("gpt2", "gpt2", "one without an organisation too"),
+        ("/home/somebody/models/m", None, "a path says how another machine is laid out"),
+        ("~/models/m", None, "so does one from somebody's home"),
+        ("./m", None, "or from a working folder"),
+        ("models/of/m", None, "a repository has two parts at most"),
+        ("C:\\models\\m", None, "whatever the system"),
+        ("s3://bucket/m", None, "a store's address is no repository"),
+        (None, None, "nothing was said"),
+    ],
+)
+def test_a_path_of_the_servers_machine_goes_into_no_record(root: str | None, told: str | None, because: str):
+    assert ServerFacts(models=("m",), model_root=root).as_dict().get("model_root") == told, because
+
+
+BUSY = "# TYPE vllm:num_requests_running gauge\nvllm:num_requests_running 1.0\n"
+
+
+@pytest.mark.parametrize(("metrics", "because"), [(BUSY, "it never comes to rest"), (None, "it does not tell")])
+def test_waiting_for_rest_ends_when_it_is_asked_to(
+    fake: Fake, metrics: str | None, because: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(idle, "UNKNOWN_S", 1e6)
+    if metrics is not None:
+        fake.say("/metrics", 200, metrics)
+    asked: list[bool] = []
+
+    def stopped() -> bool:
+        asked.append(len(asked) >= 2)
+        return asked[-1]
+
+    assert not wait_idle(connect(fake.url), 1e6, stopped), because
+    assert asked == [False, False, True]
 
 
 @pytest.mark.parametrize("body", ["", "<html>", "[]", '{"data": []}', '{"data": [{"name": "m"}]}', '{"data": {}}'])

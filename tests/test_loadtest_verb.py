@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
 from click.testing import CliRunner
 from emulator_process import ROOT, emulator
 from fault_server import fault_server
@@ -64,6 +67,25 @@ def loadtest(*arguments: str, folder: Path) -> Answer:
     )
     assert "Traceback" not in done.stderr, done.stderr
     return Answer(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def started(*arguments: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """The verb as a process that the test may stop; it is ended whatever happens."""
+    process = subprocess.Popen(
+        command(*arguments),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()  # which it passes on to the load tester
+            process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -239,17 +261,14 @@ def test_some_failures_are_counted_by_reason_and_miss_the_limits(scenario: str, 
 
 
 def test_a_server_that_dies_meanwhile_is_said_to_be_gone(scenario: str, tmp_path: Path):
-    with emulator(scenario) as dying:
-        process = subprocess.Popen(
-            command(
-                scenario, "--host", dying.url, "--json", "--out", "d.jsonl", "--duration", "8", "--warmup", "0", *EASY
-            ),
-            cwd=tmp_path,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    with (
+        emulator(scenario) as dying,
+        started(
+            *(scenario, "--host", dying.url, "--json", "--out", "d.jsonl", "--duration", "8", "--warmup", "0"),
+            *EASY,
+            folder=tmp_path,
+        ) as process,
+    ):
         wait_for_rows(tmp_path / "d.jsonl", process)
         dying.process.kill()
         out, err = process.communicate(timeout=120)
@@ -261,13 +280,18 @@ def test_a_server_that_dies_meanwhile_is_said_to_be_gone(scenario: str, tmp_path
     assert document["slo_met"] is False
 
 
-def test_a_run_that_cannot_be_believed_ends_with_3(server: str, scenario: str, tmp_path: Path):
+def test_a_run_that_cannot_be_believed_ends_with_1_and_so_does_its_comparison(
+    server: str, scenario: str, tmp_path: Path
+):
     answer = loadtest(
         *(scenario, "--host", server, "--out", "i.jsonl", "--send-lag-limit", "0.000001", *SHORT), folder=tmp_path
     )
-    assert answer.code == 3
+    assert answer.code == 1  # as the locustfile's own; 3 is a server that failed
     assert "the run is INVALID, so nothing is judged" in answer.out
     assert "INVALID: send lag p99" in answer.out
+    answer = loadtest("--compare", "i.jsonl", "i.jsonl", folder=tmp_path)
+    assert answer.code == 1
+    assert "INVALID: A: send lag p99" in answer.out
 
 
 # --- stopped ---
@@ -284,17 +308,12 @@ def wait_for_rows(records: Path, process: subprocess.Popen[str], least: int = 30
 
 
 def test_ctrl_c_shows_what_was_recorded(server: str, scenario: str, tmp_path: Path):
-    process = subprocess.Popen(
-        command(scenario, "--host", server, "--out", "k.jsonl", "--duration", "100", "--warmup", "0", *EASY),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for_rows(tmp_path / "k.jsonl", process)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    with started(
+        scenario, "--host", server, "--out", "k.jsonl", "--duration", "100", "--warmup", "0", *EASY, folder=tmp_path
+    ) as process:
+        wait_for_rows(tmp_path / "k.jsonl", process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "the run was interrupted" in out
     recording = read_own(tmp_path / "k.jsonl")
@@ -305,25 +324,57 @@ def test_ctrl_c_shows_what_was_recorded(server: str, scenario: str, tmp_path: Pa
 
 
 def test_ctrl_c_keeps_the_steps_of_a_search(server: str, scenario: str, tmp_path: Path):
-    process = subprocess.Popen(
-        command(
-            *(scenario, "--host", server, "--json", "--find-capacity", "--out", "s.jsonl"),
-            *("--set", "traffic.peak_qps=20", "--duration", "3", "--warmup", "0", *EASY),
-        ),
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for_rows(tmp_path / "s-02-30qps.jsonl", process, least=1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    with started(
+        *(scenario, "--host", server, "--json", "--find-capacity", "--out", "s.jsonl"),
+        *("--set", "traffic.peak_qps=20", "--duration", "3", "--warmup", "0", *EASY),
+        folder=tmp_path,
+    ) as process:
+        wait_for_rows(tmp_path / "s-02-30qps.jsonl", process, least=1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     document = json.loads(out)
     assert document["max_rate_qps"] == 20
     assert document["ended"] == "stopped by the user"
     assert document["probes"][0]["valid"]
+
+
+def test_ctrl_c_while_the_server_is_let_come_to_rest_ends_a_search(server: str, scenario: str, tmp_path: Path):
+    with (
+        never_at_rest(server),
+        started(
+            *(scenario, "--host", server, "--json", "--find-capacity", "--out", "w.jsonl"),
+            *("--duration", "2", "--warmup", "0", *EASY),
+            folder=tmp_path,
+        ) as process,
+    ):
+        assert process.stderr is not None
+        assert any(line.startswith("step 1:") for line in iter(process.stderr.readline, ""))
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)  # it would wait 120 s for rest
+    assert process.returncode == 130
+    assert [probe["valid"] for probe in json.loads(out)["probes"]] == [True]
+    assert not list(tmp_path.glob("w-02-*"))  # no second step was begun
+
+
+@contextmanager
+def never_at_rest(url: str) -> Iterator[None]:
+    """Keep an emulated server busy with long answers, of several lengths so that they do not end together."""
+    over = threading.Event()
+
+    def ask(tokens: int) -> None:
+        while not over.is_set():
+            requests.post(f"{url}/v1/completions", json={"prompt": [1], "max_tokens": tokens}, timeout=60)
+
+    threads = [threading.Thread(target=ask, args=(tokens,)) for tokens in (4000, 3300, 2700)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
 
 
 def children_of(records: Path) -> list[str]:
@@ -361,6 +412,39 @@ def test_the_rate_is_stepped_to_where_the_limits_break(scenario: str, tmp_path: 
     assert document["at_max"]["slo_met"]
     assert document["simulated"]["max_rate_qps"] > 0
     assert all(Path(probe["records"]).is_file() for probe in probes)
+
+
+def test_limits_that_no_rate_holds_are_answered_with_1_and_every_step(server: str, scenario: str, tmp_path: Path):
+    # in four seconds no rate below 5 queries/s has the 20 queries that a step needs
+    answer = loadtest(
+        *(scenario, "--host", server, "--json", "--out", "none.jsonl", "--find-capacity"),
+        *("--set", 'slo={p99_ttft_ms: "<=0.001"}', "--set", "traffic.peak_qps=8", "--duration", "4", "--warmup", "0"),
+        *EASY,
+        folder=tmp_path,
+    )
+    assert answer.code == 1, answer.err
+    document = answer.document
+    assert document["max_rate_qps"] == 0
+    assert [round(probe["rate_qps"], 6) for probe in document["probes"]] == [5.0, 5.333333, 8.0]
+    assert "even 5 queries/s, the lowest rate that can be tested, did not hold" in document["ended"]
+
+
+def test_a_server_that_dies_in_a_search_leaves_the_steps_before(scenario: str, tmp_path: Path):
+    with (
+        emulator(scenario) as dying,
+        started(
+            *(scenario, "--host", dying.url, "--json", "--find-capacity", "--out", "x.jsonl"),
+            *("--duration", "4", "--warmup", "0", *EASY),
+            folder=tmp_path,
+        ) as process,
+    ):
+        wait_for_rows(tmp_path / "x-02-30qps.jsonl", process, least=1)
+        dying.process.kill()
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 3, err
+    document = json.loads(out)
+    assert document["max_rate_qps"] == 20
+    assert document["ended"].startswith("at 30 queries/s: the server is gone")
 
 
 def test_capacity_needs_limits_and_a_rate(server: str, scenario: str, tmp_path: Path):

@@ -6,18 +6,27 @@ import math
 import shutil
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fault_server import Running, fault_server
-from tests.loadtest_process import run_calls
+from tests.loadtest_process import loadtest, run_calls, write_scenario
 
 # fault, the row's error, HTTP status, tokens that came of 6, because
 TABLE = [
     ("none", "", 200, 6, "a whole answer"),
     ("split", "", 200, 6, "events cut anywhere, CR LF and comments are the standard's, not a fault"),
-    ("no-usage", "", 200, 6, "without usage there is nothing to hold against what was asked"),
+    ("no-usage", "", 200, 6, "without usage the events are counted, and all that were asked for came"),
+    ("short-no-usage", "token count differs", 200, 3, "half of the tokens, and no usage that would say so"),
+    ("end-apart", "", 200, 6, "an event with a finish reason and no text is the end, not a token"),
+    ("end-blank", "", 200, 6, "nor is one with an empty text, where usage says that all had come"),
+    ("end-blank-no-usage", "", 200, 6, "or where as many had come as were asked for"),
+    ("stop-blank-no-usage", "token count differs", 200, 5, "one short: the empty end of a stop is no token"),
+    ("blank-last", "", 200, 6, "vLLM's special tokens have an empty text: usage says that the last one is one"),
+    ("blank-last-no-usage", "", 200, 6, "without usage the finish reason says so: the length was reached"),
+    ("blank-extra", "token count differs", 200, 7, "more events than tokens: nobody knows which are none"),
     ("reset", "connection reset", None, 0, "RST instead of a reply"),
     ("close", "connection closed", None, 0, "closed before a reply"),
     ("bad-http", "invalid HTTP", None, 0, "the reply's first line is no HTTP"),
@@ -38,6 +47,7 @@ TABLE = [
     ("not-a-stream", "not a stream", 200, 0, "JSON where a stream was asked for"),
 ]
 TIMEOUT_S, STALL_S = 1.5, 0.4
+SHAPES = [row for row in TABLE if row[0].split("-")[0] in ("none", "no", "short", "end", "stop", "blank")]
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +73,21 @@ def test_every_fault_is_a_row_with_its_reason(
     assert row.get("events", 0) == tokens
     assert len(row.get("gaps_ms", [])) == max(0, tokens - 1)
     assert row["ended_s"] >= row["sent_s"] >= row["scheduled_s"]
+
+
+def test_a_chat_counts_as_completions_do(server: Running) -> None:
+    """Its texts stand elsewhere, and its first event says who speaks: the same rules hold."""
+    cases = [{"url": f"{server.url}/{fault}", "api": "chat"} for fault, *_ in SHAPES]
+    for (fault, error, _, tokens, because), answer in zip(SHAPES, run_calls(cases), strict=True):
+        (row,) = answer["rows"]
+        assert (fault, row.get("error", ""), row.get("events", 0)) == (fault, error, tokens), because
+
+
+def test_several_samples_are_counted_one_by_one(server: Running) -> None:
+    faults = ["no-usage", "short-no-usage", "end-blank", "blank-last", "blank-extra"]
+    answers = run_calls([{"url": f"{server.url}/{fault}", "samples": 2} for fault in faults])
+    found = [{(row.get("error", ""), row["events"]) for row in answer["rows"]} for answer in answers]
+    assert found == [{("", 6)}, {("token count differs", 3)}, {("", 6)}, {("", 6)}, {("token count differs", 7)}]
 
 
 def test_first_token_and_gaps_add_up_to_the_last_token(answers: dict[str, dict[str, Any]]) -> None:
@@ -99,6 +124,16 @@ def test_a_host_that_does_not_exist_is_named() -> None:
     assert answer["rows"][0]["error"] == "host not found"
 
 
+def test_a_key_that_is_echoed_is_told_neither_whole_nor_in_part(server: Running) -> None:
+    """The error's text is told up to its 200th character, and the key stands across it."""
+    key = "sk-0123456789-abcdefghij"
+    (answer,) = run_calls([{"url": f"{server.url}/echo"}], PLANNER_API_KEY=key)
+    assert answer["rows"][0]["error"] == "HTTP 401"
+    assert answer["detail"].startswith("wrong key ***")
+    told = str(answer)
+    assert [key[at : at + 8] for at in range(len(key) - 7) if key[at : at + 8] in told] == []
+
+
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """A certificate for 127.0.0.1 that nobody vouches for, and its key."""
@@ -107,9 +142,45 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     folder = tmp_path_factory.mktemp("tls")
     cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
     names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key, "-out", cert]
-    subprocess.run(["openssl", "req", "-x509", *files, *names], check=True, capture_output=True, timeout=60)
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key, "-out", cert, *names)
     return cert, key
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A private authority's certificate, alone in its folder, and what it vouches for: a certificate and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl to make certificates")
+    folder, home = tmp_path_factory.mktemp("authority"), tmp_path_factory.mktemp("private")
+    made = ["-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    ca, ca_key, cert, key = folder / "ca.pem", home / "ca-key.pem", home / "cert.pem", home / "key.pem"
+    openssl("req", "-x509", *made, "-keyout", str(ca_key), "-out", str(ca), "-subj", "/CN=private authority")
+    more = ["-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"]
+    signed_by = ["-CA", str(ca), "-CAkey", str(ca_key)]
+    openssl("req", "-x509", *made, "-keyout", str(key), "-out", str(cert), "-subj", "/CN=server", *more, *signed_by)
+    (folder / f"{openssl('x509', '-hash', '-noout', '-in', str(ca)).strip()}.0").symlink_to(ca)
+    return ca, str(cert), str(key)
+
+
+def openssl(*words: str) -> str:
+    return subprocess.run(["openssl", *words], check=True, capture_output=True, timeout=60, text=True).stdout
+
+
+def test_whom_health_trusts_every_request_trusts(authority: tuple[Path, str, str], tmp_path: Path) -> None:
+    """A private authority, as a file by either variable or as a folder: first of all for single calls."""
+    ca, cert, key = authority
+    named = [{"SSL_CERT_FILE": str(ca)}, {"REQUESTS_CA_BUNDLE": str(ca)}, {"REQUESTS_CA_BUNDLE": str(ca.parent)}]
+    with fault_server("--cert", cert, "--key", key) as secure:
+        for variables in named:
+            (answer,) = run_calls([{"url": secure.url}], **{"SSL_CERT_FILE": "", **variables})
+            assert (answer["rows"][0].get("error", ""), answer["rows"][0]["events"]) == ("", 6), variables
+        (nobody,) = run_calls([{"url": secure.url}], SSL_CERT_FILE=str(tmp_path / "missing.pem"))
+        options = ("--requests", "5", "--warmup-s", "0")
+        variables = {"SSL_CERT_FILE": "", "REQUESTS_CA_BUNDLE": str(ca)}
+        run = loadtest(write_scenario(tmp_path), secure.url, tmp_path / "r.jsonl", *options, **variables)
+    assert nobody["rows"][0]["error"] == "TLS error"  # nobody is trusted, and that is no crash
+    assert run.header.server["version"] == "0.0.0+fault", run.output
+    assert (run.code, [row.error for row in run.rows]) == (0, [""] * 5), run.output
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: tuple[str, str]) -> None:

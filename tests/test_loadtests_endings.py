@@ -7,6 +7,7 @@ import re
 import resource
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ import pytest
 from planner.records import RequestRow, RunHeader
 from tests.fault_server import fault_server
 from tests.loadtest_process import (
+    ROOT,
     SCENARIO,
     Ended,
     command,
     loadtest,
     read_lines,
     started,
+    strict_command,
     wait_for_rows,
     write_scenario,
 )
@@ -83,6 +86,58 @@ def test_a_late_client_makes_the_run_invalid(tmp_path: Path) -> None:
     assert run.code == 1
     assert any(reason.startswith("send lag p99 ") for reason in run.end.invalid)
     assert "INVALID: send lag p99" in run.output
+
+
+@pytest.mark.parametrize(
+    ("traffic", "options"),
+    [
+        (SCENARIO["traffic"], ("--duration-s", "4", "--warmup-s", "0")),
+        ({"arrivals": {"closed": {"concurrency": 2, "requests_per_client": 100, "think_s": 0.02}}}, ()),
+    ],
+    ids=["open", "closed"],
+)
+def test_a_client_that_is_kept_from_reading_makes_the_run_invalid(
+    tmp_path: Path, traffic: dict[str, object], options: tuple[str, ...]
+) -> None:
+    """Its loop stands still for a fifth of the time, far from a whole core, and less than six seconds in all.
+
+    The limits are the default ones. A closed loop has no send lag that would tell.
+    """
+    records, burner = tmp_path / "r.jsonl", str(ROOT / "tests" / "loadtest_burner.py")
+    with fault_server(*FAST) as server:
+        scenario = write_scenario(tmp_path, traffic=traffic)
+        with started(strict_command(scenario, server.url, records, *options, locustfile=burner)) as process:
+            _, errors = process.communicate(timeout=90)
+    run = Ended(process.returncode, errors, read_lines(records))
+    assert run.code == 1, errors
+    assert len(run.rows) == run.header.queries
+    assert run.header.limits["send_lag_p99_ms"] == 10.0
+    assert run.header.limits["loop_lag_p99_ms"] == 20.0
+    assert any(reason.startswith("client starved: the event loop of worker 0") for reason in run.end.invalid), errors
+    # A run of a few seconds has a share of a core too: what was burnt is in it.
+    assert run.end.client_cpu["busy_max"] > 0.05
+    if run.header.demand == "open":
+        assert any(reason.startswith("send lag p99 ") for reason in run.end.invalid)
+
+
+def test_a_client_without_its_core_makes_the_run_invalid(tmp_path: Path) -> None:
+    """Stopped for 70 ms of every 100, as a quota does it: it uses next to no processor time, and reads late."""
+    records = tmp_path / "r.jsonl"
+    traffic = {"arrivals": {"closed": {"concurrency": 3, "requests_per_client": 60}}}
+    with fault_server("--first-s", "0.02", "--gap-s", "0.005") as server:
+        arguments = strict_command(write_scenario(tmp_path, traffic=traffic), server.url, records)
+        with started(arguments) as process:
+            wait_for_rows(records, 1)
+            while process.poll() is None:
+                process.send_signal(signal.SIGSTOP)
+                time.sleep(0.07)
+                process.send_signal(signal.SIGCONT)
+                time.sleep(0.03)
+            _, errors = process.communicate(timeout=60)
+    run = Ended(process.returncode, errors, read_lines(records))
+    assert (run.code, {row.error for row in run.rows}) == (1, {""}), errors
+    assert any(reason.startswith("client starved") for reason in run.end.invalid), errors
+    assert run.end.client_cpu["busy_max"] < run.header.limits["cpu_share"]
 
 
 CLOSED = {"arrivals": {"closed": {"concurrency": 4, "requests_per_client": 5000}}}
@@ -213,6 +268,7 @@ def test_options_come_from_the_environment_too(tmp_path: Path) -> None:
         log = server.log()
     run = Ended(process.returncode, errors, read_lines(records))
     assert (run.code, run.header.seed, len(run.rows)) == (0, 9, 12), errors
+    assert run.header.limits["loop_lag_p99_ms"] == 2 * run.header.limits["send_lag_p99_ms"] == 20_000
     assert log[-1]["authorization"] == "bearer sk-secret"
     assert "sk-secret" not in errors + records.read_text()
 

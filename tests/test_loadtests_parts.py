@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loadtests.meters import BusyMeter, LoopMeter
 from loadtests.schedule import Part, parts_of
-from loadtests.verdict import BusyMeter, Findings, exit_code
+from loadtests.verdict import Findings, exit_code
 from loadtests.writer import Writer, free_path
 from planner.errors import DataFileError
 from planner.readers import report_rows
@@ -88,7 +89,7 @@ def chain_of(load: Load, request: int) -> list[tuple[int, int]]:
 
 # --- verdict ---
 
-GOOD: dict[str, Any] = {"open_loop": True, "send_lag_limit_ms": 10.0, "cpu_limit": 0.9}
+GOOD: dict[str, Any] = {"open_loop": True, "send_lag_limit_ms": 10.0, "cpu_limit": 0.9, "loop_lag_limit_ms": 20.0}
 # what is known, the beginning of the reason or nothing, because
 VERDICTS: list[tuple[dict[str, Any], str, str]] = [
     ({}, "", "nothing speaks against it"),
@@ -98,6 +99,10 @@ VERDICTS: list[tuple[dict[str, Any], str, str]] = [
     ({"lags_s": [0.05] * 10, "open_loop": False}, "", "a closed loop has no arrivals to be late for"),
     ({"busy": {"worker 0": 0.95}}, "client busy: worker 0 used 0.95", "a client that is busy is late in reading too"),
     ({"busy": {"worker 0": 0.89}}, "", "busy, but below the limit"),
+    ({"busy": {"master": 0.95}}, "client busy: master", "a master writes what its workers record"),
+    ({"loop_lag_ms": {"worker 0": 3.0, "worker 1": 34.0}}, "client starved: the event loop of worker 1", "read late"),
+    ({"loop_lag_ms": {"worker 0": 34.0}, "open_loop": False}, "client starved", "a closed loop reads late as well"),
+    ({"loop_lag_ms": {"worker 0": 20.0}}, "", "late, but not beyond the limit"),
     ({"locust_cpu_warning": True}, "client busy: Locust warned", "Locust's own measure"),
     ({"lost_workers": ["worker 1 (host)"]}, "worker lost: worker 1", "its share was not sent"),
     ({"left_out": 3}, "3 requests of the schedule were not sent", "another load than asked for"),
@@ -138,12 +143,59 @@ def test_the_busiest_five_seconds_count() -> None:
     assert meter.most == pytest.approx(0.8)
 
 
-def test_a_run_shorter_than_the_window_is_not_judged_by_it() -> None:
-    clock, cpu = (iter(np.cumsum([0.0, *steps])) for steps in ([1.0] * 4, [1.0] * 4))
+def test_a_run_shorter_than_the_window_is_judged_on_its_whole_length() -> None:
+    """Three seconds, of which the processor was used in two: no second of it alone."""
+    clock, cpu = (iter(np.cumsum([0.0, *steps])) for steps in ([1.0] * 3, [1.0, 0.0, 1.0]))
     meter = BusyMeter(lambda: float(next(cpu)), lambda: float(next(clock)))
-    for _ in range(4):
-        meter.sample()
+    meter.sample()
+    meter.sample()
     assert meter.most == 0.0
+    meter.finish()
+    assert meter.most == pytest.approx(2 / 3)
+
+
+def test_a_run_longer_than_the_window_is_not_judged_on_its_rest() -> None:
+    clock, cpu = (iter(np.cumsum([0.0, *steps])) for steps in ([1.0] * 6, [0.5] * 5 + [1.0]))
+    meter = BusyMeter(lambda: float(next(cpu)), lambda: float(next(clock)))
+    for _ in range(5):
+        meter.sample()
+    meter.finish()
+    assert meter.most == pytest.approx(0.5)
+
+
+# seconds that the timers of 20 ms took, p50 and p99 of the lateness in ms, because
+TIMERS: list[tuple[list[float], float, float, str]] = [
+    ([0.020] * 100, 0, 0, "each went off on its time"),
+    ([0.001] * 5, 0, 0, "one that went off early is not late"),
+    ([0.021] * 100, 0, 1, "a twenty-first of the time was a millisecond late"),
+    ([0.020] * 40 + [0.200], 0, 170, "of 1 s the last 180 ms were late, and 10 ms are a hundredth"),
+    ([0.020] * 990 + [0.220], 0, 0, "200 ms of 20 s are a hundredth"),
+    ([0.020, 0.980] * 3, 460, 950, "a process that gets its core once a second: 960 ms of it are late"),
+]
+
+
+@pytest.mark.parametrize(("timers", "half", "most", "because"), TIMERS, ids=[row[3] for row in TIMERS])
+def test_lateness_is_that_of_each_instant(timers: list[float], half: float, most: float, because: str) -> None:
+    now, steps = [0.0], iter(timers)
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 0.02
+        now[0] += next(steps)
+
+    meter = LoopMeter(lambda: now[0], sleep)
+    with pytest.raises(StopIteration):
+        meter.run()
+    assert meter.percentile_ms(50) == pytest.approx(half, abs=1), because
+    assert meter.percentile_ms(99) == pytest.approx(most, abs=2), because
+
+
+def test_a_timer_that_never_went_off_counts_at_the_end() -> None:
+    now = [0.0]
+    meter = LoopMeter(lambda: now[0], lambda _: None)
+    assert meter.percentile_ms(99) == 0.0
+    now[0] = 1.0
+    meter.finish()
+    assert meter.percentile_ms(99) == pytest.approx(970, abs=2)
 
 
 # --- the file ---
@@ -201,7 +253,7 @@ def records(tmp_path: Path) -> Path:
             request=i, query_s=i * 0.5, scheduled_s=i * 0.5, sent_s=i * 0.5 + 0.1, ended_s=i * 0.5 + 0.4,
             first_token_s=None if i == 3 else i * 0.5 + 0.2, last_token_s=None if i == 3 else i * 0.5 + 0.4,
             gaps_ms=[] if i == 3 else [150.0, 50.0], asked_prompt_tokens=10, asked_output_tokens=3,
-            error="HTTP 500" if i == 3 else "", status=200,
+            events=0 if i == 3 else 3, error="HTTP 500" if i == 3 else "", status=200,
         )
         for i in range(4)
     ]  # fmt: skip

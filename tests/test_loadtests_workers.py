@@ -64,6 +64,9 @@ def test_two_workers_send_what_a_single_process_sends(tmp_path: Path) -> None:
     assert sorted(map(tuple, prompts_together)) == sorted(map(tuple, prompts_alone))
     assert {row.worker for row in together.rows} == {0, 1}
     assert together.header.processes == 2
+    assert set(alone.end.client_cpu) == {"worker 0", "busy_max", "loop_lag_p99_ms"}
+    assert set(together.end.client_cpu) == set(alone.end.client_cpu) | {"worker 1", "master"}
+    assert min(together.end.client_cpu[name] for name in ("worker 0", "worker 1", "master", "busy_max")) > 0
     assert len(counts(alone.output)) == 10
     assert counts(together.output) == counts(alone.output)
 

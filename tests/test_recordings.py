@@ -63,6 +63,20 @@ def test_our_file_is_read_as_it_was_written(own: Path) -> None:
     assert (recording.cached_tokens == -1).all()  # the server did not say
 
 
+def test_what_was_asked_for_is_no_answer(tmp_path: Path) -> None:
+    """A server that counts nothing and ends after three tokens of ten has sent three."""
+    path = write_run(tmp_path / "run.jsonl", SCENARIO, {}, queries=20)
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    for line in lines[1:-1]:
+        line["output_tokens"], line["events"], line["gaps_ms"] = None, 3, line["gaps_ms"][:2]
+    path.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    (recording,) = read_recordings(path)
+    assert recording.output_tokens.tolist() == [3] * 20
+    assert recording.asked_output_tokens is not None
+    assert recording.asked_output_tokens.tolist() == [10] * 20
+    assert recording.prompt_tokens.tolist() == [200] * 20
+
+
 def test_a_torn_last_line_is_left_out_because_the_run_was_killed(own: Path) -> None:
     own.write_bytes(own.read_bytes()[: -len(b'"rows":20}\n') - 200])
     (recording,) = read_recordings(own)

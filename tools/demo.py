@@ -33,8 +33,9 @@ SCENARIO = ROOT / "examples" / "demo.yaml"
 OUT = ROOT / "build" / "demo"
 KERNELS: tuple[Part, ...] = ("step", "tokens", "sequences", "decode_attention", "prefill_attention", "prefill_step")
 SLOWER, FRONTEND_S = 1.3, 0.025
-LOADS = {"light": 1.5, "busy": 5.0}  # queries/s that the calibration is made from
-JUDGE_QPS = 3.5
+# Queries/s and seed of the loads that the calibration is made from, and of the one that judges it.
+LOADS = {"light": (1.5, 1), "busy": (5.0, 2)}
+JUDGE = (3.5, 3)
 SECONDS, WARMUP_S = 18, 3
 FIGURES = {"ttft_ms.p50": "TTFT p50 [ms]", "tpot_ms.p50": "TPOT p50 [ms]", "e2e_ms.p50": "E2E p50 [ms]"}
 AGREE = 0.10
@@ -56,7 +57,7 @@ def main() -> None:
     title("2. serve: the emulator plays a slower machine than the plan supposes")
     with emulator() as url:
         title("3. load-test it, twice")
-        records = [tested(url, name, qps)[1] for name, qps in LOADS.items()]
+        records = [tested(url, name, *load)[1] for name, load in LOADS.items()]
 
         title("4. calibrate on what was recorded")
         print(planner("calibrate", *map(str, records), "--out", str(calibration)), flush=True)
@@ -65,8 +66,8 @@ def main() -> None:
         after = planned(calibration)
         say(after)
 
-        title(f"6. does it hold? {JUDGE_QPS:g} queries/s, a load that the calibration has not seen")
-        measured, record = tested(url, "judge", JUDGE_QPS)
+        title(f"6. does it hold? {JUDGE[0]:g} queries/s, a load that the calibration has not seen")
+        measured, record = tested(url, "judge", *JUDGE)
     good = compared(measured, record, calibration)
 
     verdict = "ok" if good else "FAILED, the numbers do not agree"
@@ -162,10 +163,10 @@ def slower_machine() -> Calibration:
     )
 
 
-def tested(url: str, name: str, qps: float) -> tuple[dict[str, Any], Path]:
+def tested(url: str, name: str, qps: float, seed: int) -> tuple[dict[str, Any], Path]:
     """One load test: its answer and its records."""
     records = OUT / f"{name}.jsonl"
-    words = ["loadtest", str(SCENARIO), "--host", url, "--json", "--out", str(records), "--seed", str(len(name))]
+    words = ["loadtest", str(SCENARIO), "--host", url, "--json", "--out", str(records), "--seed", str(seed)]
     words += ["--duration", str(SECONDS), "--warmup", str(WARMUP_S), "--set", f"traffic.peak_qps={qps:g}"]
     answer: dict[str, Any] = json.loads(planner(*words))
     print(f"{name}, {qps:g} queries/s: {answer['requests']} requests, ", end="")

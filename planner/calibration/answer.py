@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from planner.calibration.compared import figures
 from planner.calibration.fit import Fit, Problem, common_scale, solve
 from planner.calibration.frontend import refine
-from planner.calibration.identify import check_runs, shares, told
+from planner.calibration.identify import MOST_LOG, check_rows, check_runs, shares, told
 from planner.calibration.replayed import RecordedRun, recorded_runs, server_version, with_kv
 from planner.calibration.rows import Rows, make_rows
 from planner.calibration.steps import Steps
+from planner.calibration.validity import ending, refuse_invalid
 from planner.deployment.calibrated import identity, memory_settings
 from planner.deployment.parts import FRONTEND, parts_of, scaled, size
 from planner.errors import InputError
@@ -26,6 +27,7 @@ from planner.readers.calibration_file import (
     Coefficient,
     Compared,
     Identity,
+    Memory,
     Range,
     Record,
     Residual,
@@ -87,14 +89,16 @@ def calibrate(
     `scenario` says the deployment where the files do not (and wins where they do); a calibration that it names is left
     aside. Raises InputErrors for records that cannot be used together, or cannot tell a part of the cost that matters.
     """
-    _refuse_invalid(recordings, allow_invalid)
+    refuse_invalid(recordings, allow_invalid)
     own = None if scenario is None else scenario.with_values({"calibration": None})
     runs = recorded_runs(recordings, own, {"calibration": None} | dict(changes or {}))
     described = _one_deployment(runs)
-    kv_tokens = _reported_cache(runs)
-    runs = [with_kv(run, kv_tokens) for run in runs]
+    caches = _reported_caches(runs)
+    runs = [with_kv(run, caches.get(_memory(run))) for run in runs]
+    memory = next(iter(caches), _memory(runs[0]))
     check_runs(runs)
     rows, steps = make_rows(runs)
+    check_rows(rows)
     problem = Problem(rows.measured_s, rows.share, rows.even_weight, rows.level, rows.block)
     engine = np.array([part not in FRONTEND for part in rows.parts])
     fit = solve(problem, np.where(engine, common_scale(problem), 0.0))
@@ -106,8 +110,8 @@ def calibrate(
         schema_version=1,
         date=date,
         deployment=described,
-        memory=memory_settings(runs[0].deployment.candidate.options),
-        kv_cache_tokens=kv_tokens,
+        memory=memory,
+        kv_cache_tokens=caches.get(memory),
         server=_server(recordings),
         coefficients=_coefficients(rows, runs, fit, known),
         covariance=_covariance(fit, known),
@@ -117,14 +121,6 @@ def calibrate(
         residuals=tuple(residuals),
     )
     return Calibrated(calibration, rows, fit, tuple(run.recording.name for run in runs))
-
-
-def _refuse_invalid(recordings: Sequence[Recording], allowed: bool) -> None:
-    """A run that its own load tester calls invalid measured the client."""
-    for recording in recordings:
-        if recording.end is not None and recording.end.invalid and not allowed:
-            rule = f"{recording.name} is marked invalid by its load test; --allow-invalid takes it nevertheless"
-            raise InputError("records", "; ".join(recording.end.invalid), rule)
 
 
 def _one_deployment(runs: Sequence[RecordedRun]) -> Identity:
@@ -142,19 +138,21 @@ def _one_deployment(runs: Sequence[RecordedRun]) -> Identity:
     return first
 
 
-def _reported_cache(runs: Sequence[RecordedRun]) -> int | None:
-    """KV tokens as the server reported them; InputError where servers of equal memory settings disagree."""
-    said = [
-        (run.kv_cache_tokens, run.recording.name, memory_settings(run.deployment.candidate.options))
-        for run in runs
-        if run.kv_cache_tokens is not None
-    ]
-    for tokens, name, memory in said:
-        alike = abs(tokens - said[0][0]) <= KV_ALIKE * said[0][0]
-        if memory == said[0][2] and not alike:
-            rule = f"{name} and {said[0][1]} (={said[0][0]}) were recorded on different servers"
-            raise InputError("kv_cache_tokens", tokens, rule)
-    return said[0][0] if said else None
+def _memory(run: RecordedRun) -> Memory:
+    return memory_settings(run.deployment.candidate.options)
+
+
+def _reported_caches(runs: Sequence[RecordedRun]) -> dict[Memory, int]:
+    """KV tokens by memory settings, as reported; InputError where servers of equal settings disagree."""
+    first: dict[Memory, tuple[int, str]] = {}
+    for run in runs:
+        if run.kv_cache_tokens is None:
+            continue
+        tokens, name = first.setdefault(_memory(run), (run.kv_cache_tokens, run.recording.name))
+        if abs(run.kv_cache_tokens - tokens) > KV_ALIKE * tokens:
+            rule = f"{run.recording.name} and {name} (={tokens}) were recorded on different servers"
+            raise InputError("kv_cache_tokens", run.kv_cache_tokens, rule)
+    return {memory: tokens for memory, (tokens, _) in first.items()}
 
 
 def _server(recordings: Sequence[Recording]) -> dict[str, Any]:
@@ -178,7 +176,7 @@ def _coefficients(
     for place, part in enumerate(rows.parts):
         reference, at = size(costs[part], part)
         factor = float(fit.factor[place])
-        reach = float(np.exp(min(fit.reach[place] * fit.log_sd[place], 10.0)))
+        reach = float(np.exp(min(fit.reach[place] * fit.log_sd[place], MOST_LOG)))
         found.append(
             Coefficient(
                 part=part,
@@ -236,6 +234,7 @@ def _record(run: RecordedRun) -> Record:
         requests=len(run.recording.errors),
         answered=int(np.count_nonzero(run.whole)),
         duration_s=float(run.last_s.max() - run.sent_s.min()),
+        ended=ending(run.recording),
     )
 
 

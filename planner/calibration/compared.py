@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.calibration.replayed import RecordedRun, recorded_runs, replay_run
+from planner.calibration.validity import ending, refuse_invalid
 from planner.coefficients import StepCost
 from planner.deployment import SCHEMA_VERSION
 from planner.readers.recordings import Recording
@@ -42,9 +43,17 @@ class Comparison:
 
 
 def compare_recordings(
-    recordings: Sequence[Recording], scenario: Scenario | None, changes: Mapping[str, Any] | None = None
+    recordings: Sequence[Recording],
+    scenario: Scenario | None,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    allow_invalid: bool = False,
 ) -> Comparison:
-    """Every recording against the simulator, under its own scenario or the given one with its calibration."""
+    """Every recording against the simulator, under its own scenario or the given one with its calibration.
+
+    Raises InputError for a run that its load test marked invalid, unless those are allowed.
+    """
+    refuse_invalid(recordings, allow_invalid)
     compared = [_compared(run) for run in recorded_runs(recordings, scenario, changes)]
     names = list(dict.fromkeys(name for run in compared for name in run["figures"]))
     errors = {
@@ -71,6 +80,8 @@ def _compared(run: RecordedRun) -> dict[str, Any]:
         "calibrated": deployment.calibrated is not None,
         "requests": int(np.count_nonzero(counted)),
         "failed": sum(1 for error in run.recording.errors if error),
+        "ended": ending(run.recording),
+        "invalid": [] if run.recording.end is None else list(run.recording.end.invalid),
         "figures": {
             name: {"measured": measured, "simulated": simulated, "error": simulated / measured - 1.0}
             for name, (measured, simulated) in figures(run, deployment.cost).items()

@@ -24,6 +24,8 @@ MOST_LOG, LONGEST_STEP = 12.0, 1.0
 ROUNDS = 60
 CONVERGED = 1e-7
 LEAST_FREEDOM = 4.0  # degrees of freedom of an interval
+SINGULAR = 1e-11  # of the largest eigenvalue, columns scaled alike: below it a direction is rounding, nothing is told
+PRESENT = 1e-6  # of a direction's square: below it a factor has no part in it
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Problem:
 class Fit:
     """`log_factor` [P] with its `covariance`; `linear_sd` [P] is how well the data alone tell each *factor*.
 
+    It is infinite where they do not at all: what a part costs could as well be another's, or no row has any of it.
     `reach` [P]: how many standard deviations a 95 % interval reaches, with as few stretches of time as tell a factor.
     `kept_weight` [R] is 0 for rows that were taken for stalls.
     """
@@ -88,12 +91,31 @@ def solve(problem: Problem, begin: F64) -> Fit:
     weight = problem.weight * robust / scale**2
     scores = slopes * (weight * wrong)[:, None]
     weight = weight * _curvature(wrong / scale, robust)
-    bread = slopes.T @ (weight[:, None] * slopes) + prior
+    information = slopes.T @ (weight[:, None] * slopes)
+    bread = information + prior
     covariance, reach = _jackknife(problem, slopes, weight, scores, prior)
     widened = np.sqrt(np.maximum(np.diag(covariance) / np.diag(np.linalg.inv(bread)), 1.0))  # blocks are not rows
-    bare = np.diag(np.linalg.pinv(bread - (1.0 - 1e-9) * prior))
-    linear_sd = np.exp(logs) * np.sqrt(np.maximum(bare, 0.0)) * widened
+    linear_sd = np.exp(logs) * np.sqrt(bare_variance(information)) * widened
     return Fit(logs, covariance, linear_sd, fitted, robust, reach)
+
+
+def bare_variance(information: F64) -> F64:
+    """Variances [P] by the data alone, without the prior: infinite for a factor in a direction that they do not tell.
+
+    Columns are scaled alike first, so that a small part is told from a collinear one.
+    """
+    size = np.sqrt(np.diag(information))
+    variance = np.full(len(size), np.inf)
+    some = np.flatnonzero(size > 0.0)
+    if len(some) == 0:
+        return variance
+    values, directions = np.linalg.eigh(information[np.ix_(some, some)] / np.outer(size[some], size[some]))
+    told = values > SINGULAR * values[-1]
+    squares = directions**2
+    found = (squares[:, told] / values[told]).sum(axis=1)
+    lost = (squares[:, ~told] > PRESENT).any(axis=1)
+    variance[some] = np.where(lost, np.inf, found / size[some] ** 2)
+    return variance
 
 
 def _linearised(problem: Problem, logs: F64) -> tuple[F64, F64, F64]:

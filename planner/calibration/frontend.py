@@ -65,7 +65,7 @@ def _once(runs: Sequence[RecordedRun], parts: Sequence[Part], front: Sequence[in
         simulated = replay_run(run, cost).first_token_s
         prompt = run.load.prompt_tokens
         before = cost.frontend_s + cost.frontend_token_s * prompt
-        keep = run.whole & np.isfinite(simulated)
+        keep = run.whole & np.isfinite(simulated) & ~run.unseen.touches(run.sent_s, run.first_s)
         measured.append((run.first_s - simulated + before)[keep])
         columns = [
             costs[parts[place]].frontend_s + costs[parts[place]].frontend_token_s * prompt[keep]

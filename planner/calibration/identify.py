@@ -3,7 +3,8 @@
 A part is *calibrated* where the standard deviation of its factor's log is at most `TOLD`. One that is not told does no
 harm where two standard deviations of it are a small share of the time in every run: it is *kept* as the planner has it,
 moved only as far as the records demand. Any other is refused: its seconds could as well be another part's, and a plan
-at another load would be an extrapolation.
+at another load would be an extrapolation. So is a part of which the records have nothing at all, as what more requests
+in a step cost where there never was a second one.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.calibration.fit import Fit
+from planner.calibration.fit import PRIOR_SD, Fit
 from planner.calibration.replayed import RecordedRun
 from planner.calibration.rows import Rows
 from planner.calibration.steps import Steps
@@ -26,6 +27,9 @@ TOLD = 0.25  # standard deviation of a log: the 95 % interval is about × and ÷
 MATTERS = 0.05  # share of the time of steps that may as well be another part's
 FRONT_MATTERS = 0.2  # likewise of TTFT: whose share a prompt token's time is, tokenizer's or engine's, moves it little
 LEAST_REQUESTS = 50
+LEAST_SEEN = 5  # stretches of time that have any of an engine's part
+LEAST_ROWS = 30
+MOST_LOG = 10.0  # of a factor's doubt: beyond it the number says nothing more
 MOST_FAILED = 0.1  # share of the requests that were sent
 
 
@@ -48,6 +52,25 @@ def check_runs(runs: Sequence[RecordedRun]) -> None:
                 f"{run.recording.name}: no answer has a second token, so no step can be timed; ask for longer answers"
             )
             raise InputError("records", "output_tokens 1", rule)
+
+
+def check_rows(rows: Rows) -> None:
+    """Raise InputError where failed requests, beside which no step is known, leave too little."""
+    count = int(np.count_nonzero(rows.decodes))
+    if count < LEAST_ROWS:
+        rule = (
+            f"spans of tokens beside which no failed request may have been served: must be at least {LEAST_ROWS}; "
+            "record a run that is served"
+        )
+        raise InputError("records", count, rule)
+
+
+def doubts(share: F64, fit: Fit) -> F64:
+    """The share of the time by which each part may be off, at two standard deviations [parts].
+
+    As the data alone have it; where they tell nothing, as far as the prior lets a factor go. 0 stays 0.
+    """
+    return share * np.minimum(2.0 * fit.linear_sd / fit.factor, np.expm1(2.0 * PRIOR_SD))
 
 
 def shares(rows: Rows, runs: Sequence[RecordedRun], factor: F64) -> F64:
@@ -77,20 +100,27 @@ def _front_seconds(run: RecordedRun, part: Part) -> float:
 
 def told(rows: Rows, runs: Sequence[RecordedRun], steps: Sequence[Steps], fit: Fit) -> NDArray[np.bool_]:
     """Which parts are calibrated; the others are kept. Raises InputError for one that matters and cannot be told."""
-    known = fit.log_sd <= TOLD
-    doubtful = shares(rows, runs, fit.factor) * 2.0 * fit.linear_sd / fit.factor
-    bearable = np.array([FRONT_MATTERS if part in FRONTEND else MATTERS for part in rows.parts])
+    front = np.array([part in FRONTEND for part in rows.parts])
+    seen = front | (_stretches(rows) >= LEAST_SEEN)
+    known = (fit.log_sd <= TOLD) & seen
+    doubtful = np.where(seen, doubts(shares(rows, runs, fit.factor), fit), np.inf)
+    bearable = np.where(front, FRONT_MATTERS, MATTERS)
     guilty = np.flatnonzero(~known & (doubtful > bearable))
     if len(guilty):
         place = int(guilty[np.argmax((doubtful / bearable)[guilty])])
         part = rows.parts[place]
-        doubt = float(np.exp(min(fit.reach[place] * fit.log_sd[place], 10.0)))
+        doubt = float(np.exp(min(fit.reach[place] * fit.log_sd[place], MOST_LOG)))
         rule = (
             f"cannot be told from these records (factor {fit.factor[place]:.2g}, × or ÷ {doubt:.3g}): "
             f"{_lacking(part, runs, steps)}"
         )
         raise InputError(f"calibration of {NAMES[part]}", None, rule)
     return known
+
+
+def _stretches(rows: Rows) -> NDArray[np.int64]:
+    """In how many stretches of time some row has any of each part [parts]."""
+    return np.array([len(np.unique(rows.block[column > 0.0])) for column in rows.share.T], np.int64)
 
 
 def _lacking(part: Part, runs: Sequence[RecordedRun], steps: Sequence[Steps]) -> str:

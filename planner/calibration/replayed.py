@@ -2,7 +2,8 @@
 
 A request is replayed when the client sent it, whatever made the client send it then: open or closed loop, stages of a
 query, client limits. One replica only; what shares a prefix is taken from the scenario's own arrays, built again from
-the seed in the file's header.
+the seed in the file's header. Requests that failed are not in the arrays: when the engine may have worked for one of
+them unseen is `planner.calibration.unseen`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.calibration.unseen import Unseen, unseen_work
 from planner.coefficients import StepCost
-from planner.deployment import Candidate, Deployment, Length, deploy, make_load, only_candidate
+from planner.deployment import Candidate, Deployment, deploy, only_candidate
+from planner.deployment.recorded import verified_load
 from planner.errors import DataFileError, InputError, UnknownNameError, UnsupportedError
 from planner.readers.recordings import Recording
-from planner.scenario import Scenario, TraceArrivals
+from planner.scenario import Scenario
 from planner.simulation.fleet import FleetRun, run_fleet
 from planner.simulation.load import Load, Prefixes, SharedBlocks, shared_blocks
 from planner.workload.prefixes import select_chains
@@ -47,6 +50,7 @@ class RecordedRun:
     whole: Bools
     counted: Bools
     cached_tokens: I64
+    unseen: Unseen
 
     @property
     def sent_s(self) -> F64:
@@ -106,11 +110,12 @@ def _recorded_run(recording: Recording, given: Scenario | None, changes: Mapping
         raise DataFileError("records", recording.path, f"{recording.name} holds no request that was answered")
     row = np.flatnonzero(usable)
     row = row[np.argsort(recording.sent_s[row], kind="stable")]
+    built = _as_sent(recording, scenario)
     load = Load(
         arrival_s=np.maximum(recording.sent_s[row], 0.0),
         prompt_tokens=recording.prompt_tokens[row].astype(np.int32),
         output_tokens=output[row].astype(np.int32),
-        prefixes=_prefixes(recording, scenario, row),
+        prefixes=None if built is None else _prefixes(built, recording.request[row]),
     )
     header = recording.header
     counted = recording.request[row] >= (0 if header is None else header.warmup * header.width)
@@ -125,6 +130,7 @@ def _recorded_run(recording: Recording, given: Scenario | None, changes: Mapping
         whole=recording.answered[row],
         counted=counted,
         cached_tokens=_cached(recording, row, load, shared, deployment),
+        unseen=unseen_work(recording, built),
     )
 
 
@@ -198,33 +204,23 @@ def server_version(recording: Recording) -> str | None:
     return said.group() if said else None
 
 
-def _prefixes(recording: Recording, scenario: Scenario, row: I64) -> Prefixes | None:
-    """Which of the sent prompts begin alike, from the load's arrays built again; None where nothing is shared."""
+def _as_sent(recording: Recording, scenario: Scenario) -> Load | None:
+    """The load's arrays, built again; None where the recorder did not say what they were built from."""
     header = recording.header
-    if header is None or not _shares(Scenario.from_dict(header.scenario | {"calibration": None})):
+    if header is None:
         return None
     written = Scenario.from_dict(header.scenario | {"calibration": None}, scenario.base or recording.path.parent)
-    length = Length(max(header.queries - header.warmup, 0), header.warmup, 0)
-    load = make_load(written, header.max_model_len, header.seed, length, header.duration_s)
-    request = recording.request[row]
-    same = request.max() < load.requests
-    if same and header.api == "completions":
-        same = bool((load.prompt_tokens[request] == recording.prompt_tokens[row]).all())
-    if not same:
-        rule = f"{recording.name}: the arrays of its scenario and seed are not those that were sent"
-        raise DataFileError("records", recording.path, rule)
+    return verified_load(recording, written)
+
+
+def _prefixes(load: Load, request: I64) -> Prefixes | None:
+    """Which of the sent prompts begin alike; None where nothing is shared."""
     if load.prefixes is None:
         return None
     keep = np.zeros(load.requests, np.bool_)
     keep[request] = True
     chains = select_chains(load.prefixes, keep)
     return _reordered(chains, np.argsort(np.argsort(request)))
-
-
-def _shares(scenario: Scenario) -> bool:
-    if isinstance(scenario.traffic.arrivals, TraceArrivals):
-        return True
-    return any(stage.shared_prefix is not None or stage.samples > 1 for stage in scenario.query.stages)
 
 
 def _reordered(chains: Prefixes, place: I64) -> Prefixes:

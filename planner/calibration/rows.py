@@ -4,6 +4,7 @@ Three kinds of row. *Decode*: up to `SPAN` successive gaps of one request, each 
 prompts computed in them. *Lone*: the time to the first token of a request that met an idle engine and had it for
 itself: front end and the steps of its own prompt.
 Rows of requests that ran side by side tell of the same steps, so a decode row weighs 1 ÷ (requests decoding).
+No row is made of a time in which the engine may have worked for a request that failed (`unseen`).
 """
 
 from __future__ import annotations
@@ -104,8 +105,9 @@ def _decode_rows(run: RecordedRun, steps: Steps, parts: tuple[Part, ...], number
     decodes = np.add.reduceat(steps.decodes.astype(np.float64), starts) / length
     measured = np.add.reduceat(steps.seconds, starts)
     owner = steps.owner[starts]
-    keep = run.whole[owner] & (measured > 0)
     at = steps.end_s[starts]
+    begin = at - steps.seconds[starts]
+    keep = run.whole[owner] & (measured > 0) & ~run.unseen.touches(begin, begin + measured)
     table = (
         measured,
         np.add.reduceat(by_part, starts, axis=0),
@@ -145,7 +147,8 @@ def _lone_rows(run: RecordedRun, parts: tuple[Part, ...], number: int) -> Table:
     sent, first, last = run.sent_s, run.first_s, run.last_s
     before = np.r_[-np.inf, np.maximum.accumulate(last)[:-1]]
     after = np.r_[sent[1:], np.inf]
-    alone = np.flatnonzero((before < sent) & (after > first) & run.whole & (first > sent))
+    lonely = (before < sent) & (after > first) & run.whole & (first > sent)
+    alone = np.flatnonzero(lonely & ~run.unseen.touches(sent, first))
     if len(alone) == 0:
         return _no_rows(len(parts))
     prompt = run.load.prompt_tokens[alone].astype(np.int64)

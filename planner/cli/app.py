@@ -1,7 +1,7 @@
 """The group of verbs, and what becomes of errors: exit codes and one line on standard error.
 
-0 answered · 1 no fleet fits, no load holds · 2 bad input · 3 the endpoint failed · 130 interrupted · 141 the reader of
-our output went away.
+0 answered · 1 no fleet fits, no load holds, a load test's run is invalid · 2 bad input · 3 the endpoint failed · 130
+interrupted · 141 the reader of our output went away.
 An exception that nobody raised on purpose is a defect and leaves its traceback.
 """
 
@@ -137,8 +137,8 @@ def cli(context: click.Context) -> None:
     ad revenue pay for it?
 
     SCENARIO is a YAML file, or the name of a shipped example such as ai-search. Answers go to standard output,
-    progress and errors to standard error. Exit codes: 0 answered, 1 no fleet fits or no load holds, 2 bad input, 3 the
-    endpoint failed, 130 interrupted.
+    progress and errors to standard error. Exit codes: 0 answered, 1 no fleet fits, no load holds or a load test is
+    invalid, 2 bad input, 3 the endpoint failed, 130 interrupted.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

@@ -61,7 +61,7 @@ def init(
 
 
 def _draft(url: str | None, arguments: str | None, records: Path | None, wait_s: float) -> Draft:
-    from planner.studies.drafts import blank_draft, draft_from_arguments, draft_from_records, draft_from_server
+    from planner.studies.drafts import blank_draft, draft_from_arguments, draft_from_server
 
     if url is not None:
         from planner.live import connect, server_facts, wait_ready
@@ -76,6 +76,7 @@ def _draft(url: str | None, arguments: str | None, records: Path | None, wait_s:
         return draft_from_arguments(parse_serve_command(arguments))
     if records is not None:
         from planner.readers.recording_files import read_recordings
+        from planner.studies.recorded_draft import draft_from_records
 
         return draft_from_records(read_recordings(records)[0])
     return blank_draft()

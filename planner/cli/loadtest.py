@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from planner.studies.loadtest import LoadTest
 
 DEFAULT_SECONDS, DEFAULT_WARMUP = 60.0, 10.0
-INTERRUPTED, FAILED = 130, EndpointError.exit_code
+UNUSABLE, ENDPOINT_FAILED, INTERRUPTED = 1, EndpointError.exit_code, 130
 IDLE_WAIT_S = 120.0
 
 
@@ -127,7 +126,8 @@ def loadtest(
     """Send the scenario's load to a real server, each query on its time, and set what came beside the simulation.
 
     Percentiles run from the scheduled arrival. A key comes from the environment, PLANNER_API_KEY or OPENAI_API_KEY,
-    and goes nowhere else. Exit code 3: the server failed, or the load tester could not keep up and the run is invalid.
+    and goes nowhere else. Exit codes: 1 the run is invalid (the load tester could not keep up, say) or no rate held, 3
+    the server failed.
 
     \b
     planner loadtest ai-search --host http://127.0.0.1:8000 --set traffic.peak_qps=5
@@ -148,13 +148,14 @@ def loadtest(
         raise click.UsageError(f"--out {out}: exists already; records are not overwritten.")
     if plots is not None:
         make_folder(plots)
+    from planner.cli.loadtest_watch import waiting
     from planner.live import check_model, connect, server_facts, wait_ready
     from planner.studies.loadtest import records_name
 
     endpoint = connect(host)
     with progress_bar() as bar:
         progress = bar or (None if as_json else progress_lines())
-        wait_ready(endpoint, wait, _waiting(progress, endpoint.url, wait))
+        wait_ready(endpoint, wait, waiting(progress, endpoint.url, wait))
         if served_model is not None:
             check_model(server_facts(endpoint)[0], served_model, endpoint.url)
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
@@ -234,36 +235,37 @@ def _find_capacity(
     """Step after step, each with records of its own; between them the server is let come to rest."""
     from planner.cli.loadtest_process import interruptible
     from planner.live.idle import wait_idle
-    from planner.studies.loadtest_capacity import measured_capacity
+    from planner.studies.loadtest_capacity import STOPPED, lowest_rate, measured_capacity
 
     stopped = False
 
     def test_at(rate: float, number: int) -> LoadTest | None:
         nonlocal stopped
-        if number > 1:
-            wait_idle(endpoint, IDLE_WAIT_S)
-        if stopped or asked.count:
-            stopped = True
-            return None
         changes = (*run.settings, f"traffic.peak_qps={rate:.6g}")
         at_rate = scenario.with_values({"traffic.peak_qps": float(f"{rate:.6g}")})
         path = records.with_name(f"{records.stem}-{number:02d}-{rate:.4g}qps{records.suffix or '.jsonl'}")
+        if number > 1 and not stopped:
+            wait_idle(endpoint, IDLE_WAIT_S, lambda: asked.count > 0)
+        if stopped or asked.count:
+            return None
         try:
             test, stopped = _test(run, at_rate, endpoint, path, changes, progress)
-        except (StoppedEarlyError, KeyboardInterrupt):
-            stopped = True
+        except StoppedEarlyError:
             return None
         click.echo(f"step {number}: {rate:.4g} queries/s {_step_words(test)}", err=True)
         return test
 
     with compile_note(), interruptible() as asked:
-        found = measured_capacity(scenario, test_at, run.seed, tolerance)
+        lowest_qps = lowest_rate(scenario, run.requests, run.duration or DEFAULT_SECONDS)
+        found = measured_capacity(scenario, test_at, run.seed, tolerance, lowest_qps)
     click.echo(json_text(found.as_dict()) if as_json else str(found))
-    if stopped:
+    if found.document["ended"] == STOPPED:
         return INTERRUPTED
-    if any(not test.usable for test in found.tests):
-        return FAILED
-    return 0 if found.document["max_rate_qps"] else 1
+    if found.error is not None:
+        return found.error.exit_code
+    # only the last step may have failed: it ends the search
+    unusable = [code for code in map(_exit_code, found.tests) if code]
+    return unusable[0] if unusable else 0 if found.document["max_rate_qps"] else UNUSABLE
 
 
 def _step_words(test: LoadTest) -> str:
@@ -272,17 +274,12 @@ def _step_words(test: LoadTest) -> str:
     return "held" if test.document["slo_met"] else "did not hold"
 
 
-def _exit_code(test: LoadTest, interrupted: bool) -> int:
+def _exit_code(test: LoadTest, interrupted: bool = False) -> int:
     if interrupted or test.document["ended"] == "interrupted":
         return INTERRUPTED
-    return 0 if test.usable else FAILED
-
-
-def _waiting(progress: Progress | None, url: str, most_s: float) -> Callable[[float], None] | None:
-    """Tells how long the server has been waited for."""
-    if progress is None:
-        return None
-    return lambda waited_s: progress(f"waiting for {url}", round(waited_s), round(most_s))
+    if test.endpoint_failed:
+        return ENDPOINT_FAILED
+    return 0 if test.usable else UNUSABLE
 
 
 def _compare(files: tuple[Path, Path], source: str | None, unpaired: bool, as_json: bool) -> int:
@@ -293,4 +290,4 @@ def _compare(files: tuple[Path, Path], source: str | None, unpaired: bool, as_js
     with compile_note():
         found = compare(files[0], files[1], base=base, unpaired=unpaired)
     click.echo(json_text(found.as_dict()) if as_json else str(found))
-    return 0 if found.usable else FAILED
+    return 0 if found.usable else UNUSABLE

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from planner.cli.output import Progress
 from planner.errors import EndpointError, PlannerError
 from planner.live import Endpoint, Scrape, scrape
 from planner.records import RunHeader, decode_line
 from planner.vllm_metrics import RUNNING, WAITING
 
 SAMPLE_S = 1.0
+
+
+def waiting(progress: Progress | None, url: str, most_s: float) -> Callable[[float], None] | None:
+    """Tells how long the server has been waited for."""
+    if progress is None:
+        return None
+    return lambda waited_s: progress(f"waiting for {url}", round(waited_s), round(most_s))
 
 
 class Rows:

@@ -38,6 +38,7 @@ NEEDED = ("model", "hardware")  # of a row, and what a report may lack
     help="Replay recorded requests (planner loadtest, vllm bench, GuideLLM) in the simulator instead; may be repeated.",
 )
 @click.option("--scenario", "source", metavar="SCENARIO", help="With --records: what was tested, or its calibration.")
+@click.option("--allow-invalid", is_flag=True, help="With --records: use runs that their load test marked invalid.")
 @click.option(
     "--write",
     "folder",
@@ -55,6 +56,7 @@ def validate(
     settings: tuple[str, ...],
     records: tuple[Path, ...],
     source: str | None,
+    allow_invalid: bool,
     folder: Path | None,
     bands: bool,
     seed: int,
@@ -74,19 +76,21 @@ def validate(
     planner validate --records run.jsonl --scenario scenario.yaml
     """
     if report is not None:
-        if tables or folder or as_json or records or source:
+        if tables or folder or as_json or records or source or allow_invalid:
             raise click.UsageError("--convert stands alone, with --set.")
         _convert(report, settings)
         return
     if records:
         if tables or folder:
             raise click.UsageError("--records stands without a TABLE and without --write.")
-        _replay(records, source, settings, as_json)
+        _replay(records, source, settings, allow_invalid=allow_invalid, as_json=as_json)
         return
     if settings:
         raise click.UsageError("--set: only with --convert or --records.")
     if source:
         raise click.UsageError("--scenario: only with --records.")
+    if allow_invalid:
+        raise click.UsageError("--allow-invalid: only with --records.")
     if folder is not None:
         _make_folder(folder)
     from planner.validation import ABLATIONS
@@ -110,14 +114,17 @@ def validate(
     click.echo(f"\n{headline(document)}")
 
 
-def _replay(records: tuple[Path, ...], source: str | None, settings: tuple[str, ...], as_json: bool) -> None:
+def _replay(
+    records: tuple[Path, ...], source: str | None, settings: tuple[str, ...], *, allow_invalid: bool, as_json: bool
+) -> None:
     """Recorded runs beside the simulator's replay of them."""
     scenario = None if source is None else read_scenario(source, settings)
     from planner.calibration import compare_recordings
 
     recordings = read_all(records)
     with compile_note():
-        result = compare_recordings(recordings, scenario, None if source is not None else changes_of(settings))
+        changes = None if source is not None else changes_of(settings)
+        result = compare_recordings(recordings, scenario, changes, allow_invalid=allow_invalid)
     click.echo(json_text(result.as_dict()) if as_json else str(result))
 
 

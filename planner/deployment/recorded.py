@@ -1,13 +1,14 @@
 """A load test's records against the arrays that were sent: measured statistics by the simulator's own code.
 
-`recorded_load` builds the arrays again · `measured_outcome` judges what came of them · `simulated_outcome` runs the
-same arrays through the simulator and judges them in the same way.
+`verified_load` builds the arrays again and holds the records against them · `measured_outcome` judges what came of
+them · `simulated_outcome` runs the same arrays through the simulator and judges them in the same way.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from planner.simulation.service import Service
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 INTERRUPTED = "interrupted"  # an answer that the client itself cut off when it was stopped
+DUE_ALIKE_S = 1e-4  # records round a time to a microsecond; another seed's are milliseconds away
 
 
 def recorded_scenario(header: RunHeader, base: Path | None = None) -> Scenario:
@@ -38,6 +40,36 @@ def recorded_load(header: RunHeader, scenario: Scenario) -> Load:
     """The arrays that were sent, from the header's own seed and length."""
     length = Length(header.queries - header.warmup, header.warmup, 0)
     return make_load(scenario, header.max_model_len, header.seed, length, header.duration_s)
+
+
+def verified_load(recording: Recording, scenario: Scenario) -> Load:
+    """The arrays that were sent, built again; DataFileError where the records are not of them, or say no seed."""
+    if recording.header is None:
+        raise DataFileError("records", recording.path, "are not of planner loadtest: no header says what was sent")
+    load = recorded_load(recording.header, scenario)
+    check_sent(recording, load)
+    return load
+
+
+def check_sent(recording: Recording, load: Load) -> None:
+    """Raise DataFileError where what was asked for, or when a query was due, is not what the load has.
+
+    Another version of the generator, or a trace that was changed since, would otherwise be judged as what was sent.
+    """
+    request = recording.request
+    if len(request) and int(request.max()) >= load.requests:
+        rule = f"have request {int(request.max())}, but the scenario makes {load.requests}"
+        raise DataFileError("records", recording.path, f"are not of this load: they {rule}")
+    columns: list[tuple[str, NDArray[Any] | None, NDArray[Any], float]] = [
+        ("prompt tokens", recording.asked_prompt_tokens, load.prompt_tokens[request], 0.0),
+        ("output tokens", recording.asked_output_tokens, load.output_tokens[request], 0.0),
+    ]
+    if recording.header is not None and recording.header.demand in ("open", "trace"):  # else the answers decide
+        columns.append(("times of arrival", recording.query_s, load.arrival_s[request // load.width], DUE_ALIKE_S))
+    for words, sent, built, tolerance in columns:
+        if sent is not None and not bool((np.abs(sent - built) <= tolerance).all()):
+            rule = f"{recording.name}: the {words} of its scenario and seed are not those that were sent"
+            raise DataFileError("records", recording.path, rule)
 
 
 def sent_load(recording: Recording, load: Load) -> Load:
@@ -104,9 +136,7 @@ class _Queries:
 
 def measured_service(recording: Recording, load: Load) -> Service:
     """The run as its clients saw it, in the shape that the statistics take."""
-    if len(recording.request) and int(recording.request.max()) >= load.requests:
-        rule = f"have request {int(recording.request.max())}, but the scenario makes {load.requests}"
-        raise DataFileError("records", recording.path, f"are not of this load: they {rule}")
+    check_sent(recording, load)
     queries = _queries(recording, load)
     counted = int(queries.kept[load.warmup :].sum())
     if counted == 0:

@@ -116,11 +116,9 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """No such route, or not by this method: vLLM's error shape too."""
+    """No such route, or not by this method: there vLLM answers in its web framework's shape, not in its own."""
     assert isinstance(error, HTTPException)
-    status = HTTPStatus(error.status_code)
-    body = {"error": {"message": error.detail, "type": status.phrase, "param": None, "code": int(status)}}
-    return JSONResponse(body, status, dict(error.headers or {}))
+    return JSONResponse({"detail": error.detail}, error.status_code, dict(error.headers or {}))
 
 
 def _release(version: str) -> str:

@@ -195,17 +195,17 @@ def _order(body: _Body, prompts: tuple[list[int], ...], asked: int | None, limit
 
 
 def _output_tokens(prompt: list[int], asked: int | None, least: int, limits: Limits) -> int:
-    """Tokens of an answer: as many as asked for, for there is no EOS here; else what the context leaves."""
-    context = f"This model's maximum context length is {limits.max_model_len} tokens"
+    """Tokens of an answer: as many as asked for, for there is no EOS here, but no more than the context leaves.
+
+    Only a prompt that leaves no room is refused: vLLM cuts an answer without a word, and so a client must count.
+    """
     room = limits.max_model_len - len(prompt)
     if room < 1:
+        context = f"This model's maximum context length is {limits.max_model_len} tokens"
         raise _bad(f"{context}, and the prompt has {len(prompt)}. Please shorten the prompt.", "input_tokens")
     if asked is not None and asked < 1:
         raise _bad(f"max_tokens must be at least 1, got {asked}", "max_tokens")
-    if asked is not None and asked > room:
-        wanted = f"the prompt has {len(prompt)} and {asked} were asked for"
-        raise _bad(f"{context}, but {wanted}. Please shorten the prompt or ask for fewer.", "input_tokens")
-    output = room if asked is None else asked
+    output = room if asked is None else min(asked, room)
     if least > output:
         raise _bad(f"min_tokens must be at most max_tokens ({output}), got {least}", "min_tokens")
     if len(prompt) + output - 1 > limits.cache_tokens:  # the last token needs no slot

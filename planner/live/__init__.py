@@ -4,7 +4,7 @@
 and tells two readings apart · `server` waits until a server is ready and reads its facts.
 """
 
-from planner.live.endpoint import Endpoint, checked_url, connect
+from planner.live.endpoint import Endpoint, ca_bundle, checked_url, connect
 from planner.live.metrics import Scrape, changes, scrape
 from planner.live.server import ServerFacts, check_model, release, server_facts, wait_ready
 
@@ -12,6 +12,7 @@ __all__ = [
     "Endpoint",
     "Scrape",
     "ServerFacts",
+    "ca_bundle",
     "changes",
     "check_model",
     "checked_url",

@@ -72,10 +72,18 @@ def connect(url: str, *, option: str = "--host", environment: Callable[[str], st
         if not key.isprintable() or not key.isascii():
             raise InputError(" or ".join(KEY_VARIABLES), None, "must be printable ASCII on one line")
         session.headers["Authorization"] = f"Bearer {key}"
-    bundle = next(filter(None, map(environment, CERTIFICATE_VARIABLES)), None)
+    bundle = ca_bundle(environment)
     if bundle:
         session.verify = bundle
     return Endpoint(checked_url(url, option), session)
+
+
+def ca_bundle(environment: Callable[[str], str | None] = os.environ.get) -> str | None:
+    """The file of certificate authorities that the user trusts; None = those that the HTTP library brings along.
+
+    Every client of one server must take it from here, or one of them would refuse what another trusts.
+    """
+    return next(filter(None, map(environment, CERTIFICATE_VARIABLES)), None)
 
 
 def checked_url(url: str, option: str = "--host") -> str:

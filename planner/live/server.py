@@ -16,6 +16,7 @@ from planner.live.metrics import Scrape, scrape
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 2.0
 FOREVER = ("TLS error", "redirect", "certificate file")  # waiting does not mend these
 REFUSED = (401, 403)
+_REPOSITORY = re.compile(r"(\w[\w.-]{0,95}/)?\w[\w.-]{0,95}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class ServerFacts:
     """What /version, /v1/models and /metrics tell. None = the server does not say."""
 
     models: tuple[str, ...] = ()  # as requests must name them, adapters after their base model
-    model_root: str | None = None  # the repository or path behind the first of them
+    model_root: str | None = None  # behind the first of them: a repository, or a path of the server's own machine
     max_model_len: int | None = None
     version: str | None = None
     engines: int | None = None
@@ -36,9 +37,15 @@ class ServerFacts:
     has_metrics: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """What is known, for a record's header and the JSON answer."""
-        known = {key: value for key, value in asdict(self).items() if value not in (None, ())}
+        """What is known, for a record's header and the JSON answer: a repository, but no path of another machine."""
+        shown = asdict(self) | {"model_root": self.repository}
+        known = {key: value for key, value in shown.items() if value not in (None, ())}
         return known | {"models": list(self.models)} if self.models else known
+
+    @property
+    def repository(self) -> str | None:
+        """`model_root` where it has the form of a Hugging Face repository's name, not of a path."""
+        return self.model_root if self.model_root and _REPOSITORY.fullmatch(self.model_root) else None
 
 
 def wait_ready(endpoint: Endpoint, timeout_s: float, progress: Callable[[float], None] | None = None) -> None:

@@ -93,7 +93,7 @@ class Coefficient(_Checked):
 
 
 class Record(_Checked):
-    """A file that the calibration was made from."""
+    """A file that the calibration was made from. `ended`: None where its format does not say how the run did."""
 
     file: str
     sha256: str
@@ -101,6 +101,7 @@ class Record(_Checked):
     requests: Size
     answered: Size
     duration_s: Annotated[float, Field(ge=0)]
+    ended: Literal["complete", "interrupted", "failed", "killed"] | None = None
 
 
 class Compared(_Checked):

@@ -29,7 +29,8 @@ class Recording:
 
     Times in seconds from the run's start, NaN for what did not happen. Gap j of request i stands at
     `gaps_s[gap_start[i] + j]`; a reader whose format has no gaps leaves them out (`gap_start` all 0). Token counts are
-    the server's where it gave them, else what was asked.
+    the server's where it gave them. Else a prompt has what was sent, and an output the events that brought a token:
+    what was asked for is no answer.
     """
 
     path: Path
@@ -50,6 +51,8 @@ class Recording:
     cached_tokens: I64 | None = field(default=None, repr=False)  # [N] of the prompt, −1 where the server did not say
     ended_s: F64 | None = field(default=None, repr=False)  # [N] over for its client, answered or not
     held_s: F64 | None = field(default=None, repr=False)  # [N] of scheduled to sent: waiting for `max_in_flight`
+    asked_prompt_tokens: I64 | None = field(default=None, repr=False)  # [N] of the load that was sent
+    asked_output_tokens: I64 | None = field(default=None, repr=False)  # [N] likewise
     name: str = ""  # the file's, with the run's number where it holds several
 
     def __post_init__(self) -> None:
@@ -122,7 +125,7 @@ def _columns(path: Path, rows: list[RequestRow], header: RunHeader, end: RunEnd 
         first_token_s=_times(row.first_token_s for row in rows),
         last_token_s=_times(row.last_token_s for row in rows),
         prompt_tokens=np.array([_or(row.prompt_tokens, row.asked_prompt_tokens) for row in rows], np.int64),
-        output_tokens=np.array([_or(row.output_tokens, row.asked_output_tokens) for row in rows], np.int64),
+        output_tokens=np.array([_or(row.output_tokens, row.events) for row in rows], np.int64),
         gap_start=np.concatenate(([0], np.cumsum([len(row.gaps_ms) for row in rows]))).astype(np.int64),
         gaps_s=np.array([gap for row in rows for gap in row.gaps_ms], np.float64) / 1000.0,
         errors=tuple(row.error for row in rows),
@@ -131,6 +134,8 @@ def _columns(path: Path, rows: list[RequestRow], header: RunHeader, end: RunEnd 
         ended_s=np.array([row.ended_s for row in rows], np.float64),
         held_s=np.array([row.held_s or 0.0 for row in rows], np.float64),
         cached_tokens=np.array([_or(row.cached_tokens, -1) for row in rows], np.int64),
+        asked_prompt_tokens=np.array([row.asked_prompt_tokens for row in rows], np.int64),
+        asked_output_tokens=np.array([row.asked_output_tokens for row in rows], np.int64),
     )
 
 
@@ -138,5 +143,5 @@ def _times(values: Iterable[float | None]) -> F64:
     return np.array([NAN if value is None else value for value in values], np.float64)
 
 
-def _or(counted: int | None, asked: int) -> int:
-    return asked if counted is None else counted
+def _or(counted: int | None, otherwise: int) -> int:
+    return otherwise if counted is None else counted

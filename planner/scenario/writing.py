@@ -38,6 +38,7 @@ class Draft:
     optional: Section = field(default_factory=dict)
     traffic: Section = field(default_factory=dict)
     stages: tuple[Section, ...] = ()
+    query: Section = field(default_factory=dict)  # of a query besides its stages
     slo: Section = field(default_factory=dict)
     fleet: Section = field(default_factory=dict)
     prices: Section = field(default_factory=dict)
@@ -54,7 +55,9 @@ def scenario_text(draft: Draft) -> str:
         lines += [_line(key, value, "  ") for key, value in draft.engine.items()]
         lines += [_line(key, value, "  ", commented=True) for key, value in draft.optional.items()]
     lines += _section("traffic", draft.traffic)
-    lines += ["query:", "  stages:"]
+    lines.append("query:")
+    lines += [_line(key, value, "  ") for key, value in draft.query.items()]
+    lines.append("  stages:")
     for stage in draft.stages:
         for index, (key, value) in enumerate(stage.items()):
             lines.append(_line(key, value, "    - " if index == 0 else "      "))

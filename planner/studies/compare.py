@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.deployment import SCHEMA_VERSION
-from planner.deployment.recorded import kept_queries, measured_outcome, recorded_load, recorded_scenario, sent_load
+from planner.deployment.recorded import kept_queries, measured_outcome, recorded_scenario, sent_load, verified_load
 from planner.errors import DataFileError
 from planner.readers.recordings import Recording, read_own
 from planner.scenario import Scenario
@@ -22,13 +22,18 @@ from planner.studies.loadtest import Prediction, flat, predict, validity
 from planner.studies.paired import (
     BLOCKS,
     LEAST_PER_BLOCK,
+    Difference,
     Ratio,
     Statistic,
     at_percentile,
     mean,
+    paired_difference,
     paired_ratio,
+    unpaired_difference,
     unpaired_ratio,
+    without_common_failures,
 )
+from planner.studies.settings import settings_that_differ
 from planner.summary.compare import compare_text
 
 F64 = NDArray[np.float64]
@@ -36,7 +41,6 @@ STATISTICS: dict[str, Statistic] = {"mean": mean, "p50": at_percentile(50.0), "p
 RATES = ("request_throughput", "output_throughput", "goodput_rps")
 WINDOWS = BLOCKS * LEAST_PER_BLOCK
 SEED = 0
-FACTS = ("version", "models", "max_model_len", "kv_cache_tokens", "block_size", "enable_prefix_caching", "engines")
 
 
 @dataclass(frozen=True)
@@ -130,13 +134,6 @@ def records_of(path: Path) -> Path:
     raise DataFileError("--compare", path, f"names records that are not there: {named.name}")
 
 
-def settings_that_differ(a: Recording, b: Recording) -> list[dict[str, Any]]:
-    """Keys of the scenarios and facts of the servers that are not the same in both runs."""
-    one, other = (_settings(recording) for recording in (a, b))
-    keys = [key for key in dict.fromkeys([*one, *other]) if one.get(key) != other.get(key)]
-    return [{"key": key, "a": one.get(key), "b": other.get(key)} for key in keys]
-
-
 # --- the runs ---
 
 
@@ -145,7 +142,7 @@ def _side(path: Path, base: Path | None) -> _Side:
     header = recording.header
     assert header is not None  # read_own refuses a file without one
     scenario = recorded_scenario(header, base or path.parent)
-    load = recorded_load(header, scenario)
+    load = verified_load(recording, scenario)
     outcome = measured_outcome(recording, load, scenario)
     kept = kept_queries(recording, load)
     return _Side(path, recording, scenario, load, outcome, kept[kept >= load.warmup])
@@ -183,29 +180,15 @@ def _side_document(side: _Side) -> dict[str, Any]:
     }
 
 
-def _settings(recording: Recording) -> dict[str, Any]:
-    header = recording.header
-    assert header is not None
-    server = {**header.server, **(recording.end.server if recording.end else {})}
-    found = dict(_leaves(header.scenario, ""))
-    found |= {f"server.{key}": server[key] for key in FACTS if key in server}
-    return found | {"api": header.api, "processes": header.processes}
-
-
-def _leaves(value: Any, key: str) -> list[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        return [leaf for name, item in value.items() for leaf in _leaves(item, f"{key}.{name}" if key else name)]
-    return [(key, value)]
-
-
 # --- what changed ---
 
 
 def _ratios(one: _Side, other: _Side, predictions: list[Prediction], *, paired: bool) -> list[dict[str, Any]]:
-    rows = []
+    rows = [_failed_row(one, other, predictions, paired=paired)]
     for name in ("ttft_ms", "tpot_ms", "e2e_ms"):
-        a, b = (_values(side, name) for side in (one, other))
+        values = tuple(_values(side, name) for side in (one, other))
         for statistic, function in STATISTICS.items():
+            a, b = without_common_failures(*values) if paired and function is mean else values
             ratio = (paired_ratio if paired else unpaired_ratio)(a, b, function, SEED)
             if ratio is not None:
                 rows.append(_row(f"{name}.{statistic}", ratio, predictions))
@@ -217,12 +200,21 @@ def _ratios(one: _Side, other: _Side, predictions: list[Prediction], *, paired: 
             rows.append(_row(name, Ratio(a_rate, b_rate, low, high), predictions))
     hits = [side.figures["prefix_cache_hit_rate"] for side in (one, other)]
     if None not in hits:
-        rows.append(_difference_row("prefix_cache_hit_rate", hits, predictions))
+        rows.append(_difference_row("prefix_cache_hit_rate", Difference(hits[0], hits[1], None, None), predictions))
     return rows
 
 
+def _failed_row(one: _Side, other: _Side, predictions: list[Prediction], *, paired: bool) -> dict[str, Any]:
+    """The share of the queries that failed: what latencies of the others cannot say."""
+    a, b = (side.by_query(np.isinf(side.outcome.latencies.e2e_ms).astype(np.float64)) for side in (one, other))
+    difference = (paired_difference if paired else unpaired_difference)(a, b, SEED)
+    if difference is None:  # no query is known in both
+        difference = Difference(float(np.nanmean(a)), float(np.nanmean(b)), None, None)
+    return _difference_row("failed_share", difference, predictions)
+
+
 def _values(side: _Side, name: str) -> F64:
-    """One value a counted query: its latency, or the mean TPOT of its requests."""
+    """One value a counted query: its latency, or the mean TPOT of its requests; infinite for one that failed."""
     latencies = side.outcome.latencies
     if name != "tpot_ms":
         return side.by_query(getattr(latencies, name))
@@ -251,8 +243,8 @@ def _row(name: str, ratio: Ratio, predictions: list[Prediction]) -> dict[str, An
     predicted = _predicted(name, predictions)
     return {
         "name": name,
-        "a": ratio.a,
-        "b": ratio.b,
+        "a": ratio.a if np.isfinite(ratio.a) else None,  # None: too many queries failed
+        "b": ratio.b if np.isfinite(ratio.b) else None,
         "ratio": ratio.ratio,
         "interval95": None if ratio.low is None else [ratio.low, ratio.high],
         "differs": ratio.differs,
@@ -260,16 +252,32 @@ def _row(name: str, ratio: Ratio, predictions: list[Prediction]) -> dict[str, An
     }
 
 
-def _difference_row(name: str, values: list[float], predictions: list[Prediction]) -> dict[str, Any]:
-    a, b = values
-    said = [prediction.outcome.figures[name] for prediction in predictions if prediction.outcome]
-    predicted = said[1] - said[0] if len(said) == 2 and None not in said else None
-    return {"name": name, "a": a, "b": b, "difference": b - a, "predicted_difference": predicted}
+def _difference_row(name: str, found: Difference, predictions: list[Prediction]) -> dict[str, Any]:
+    said = [_share(prediction.outcome.figures, name) for prediction in predictions if prediction.outcome]
+    predicted = said[1] - said[0] if len(said) == 2 and said[0] is not None and said[1] is not None else None
+    return {
+        "name": name,
+        "a": found.a,
+        "b": found.b,
+        "difference": found.b - found.a,
+        "interval95": None if found.low is None else [found.low, found.high],
+        "differs": found.differs,
+        "predicted_difference": predicted,
+    }
+
+
+def _share(figures: Mapping[str, Any], name: str) -> float | None:
+    """A simulated run's share of that name."""
+    value = figures["failed"] / figures["queries"] if name == "failed_share" else figures[name]
+    return None if value is None else float(value)
 
 
 def _predicted(name: str, predictions: list[Prediction]) -> float | None:
-    """The simulator's own ratio of the figure; None where either run cannot be simulated."""
-    figures = [flat(prediction.outcome.figures) for prediction in predictions if prediction.outcome]
+    """The simulator's own ratio of the figure; None where either run cannot be simulated, or fails queries there."""
+    outcomes = [prediction.outcome for prediction in predictions if prediction.outcome]
+    if any(outcome.figures["failed"] for outcome in outcomes) and name.partition(".")[0] not in RATES:
+        return None
+    figures = [flat(outcome.figures) for outcome in outcomes]
     if len(figures) < 2 or not figures[0].get(name) or name not in figures[1]:
         return None
     return figures[1][name] / figures[0][name]

@@ -1,26 +1,23 @@
-"""Scenarios to begin with: from nothing, from a running server, from its command line, from a load test's records."""
+"""Scenarios to begin with: from nothing, from a running server, from its command line.
+
+`recorded_draft` makes one from a load test's records.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from planner import vllm_metrics as names
 from planner.catalogue.engine_defaults import known_versions
 from planner.catalogue.hardware import gpu_names
 from planner.catalogue.models import model as find_model
 from planner.catalogue.models import model_names
-from planner.errors import DataFileError, PlannerError, nearest_names
+from planner.errors import PlannerError, nearest_names
 from planner.live import Scrape, ServerFacts, release
-from planner.readers.recordings import Recording
 from planner.readers.vllm_args import ServeArguments
-from planner.scenario import Scenario
 from planner.scenario.writing import Draft, Section, Value
 from planner.specs import Model
-from planner.workload.fitting import fitted_arrivals, fitted_tokens
 
 FORMATS = {"-fp8-dynamic": "fp8", "-fp8": "fp8", "-awq": "awq", "-gptq": "gptq", "-nvfp4": "nvfp4", "-mxfp4": "mxfp4"}
 ASK = "must be filled in before anything can be simulated"
@@ -51,7 +48,8 @@ def blank_draft() -> Draft:
 
 def draft_from_server(facts: ServerFacts, read: Scrape | None, url: str) -> Draft:
     """What a running server tells; its hardware, its batch limits and its load it does not tell."""
-    model, quantization = _found_model([name for name in (facts.model_root, *facts.models[:1]) if name])
+    names_of_it = (facts.repository or _last_part(facts.model_root or ""), *facts.models[:1])
+    model, quantization = _found_model([name for name in names_of_it if name])
     version = release(facts.version)
     engine: dict[str, Value] = {}
     if quantization:
@@ -70,8 +68,8 @@ def draft_from_server(facts: ServerFacts, read: Scrape | None, url: str) -> Draf
     engine |= _blocks(facts.kv_cache_tokens, facts.block_size)
     on_cpu = "cpu" in (facts.version or "")
     return Draft(
-        heading=_heading(f"planner init --from {url}"),
-        name=f"{facts.models[0].rstrip('/').rsplit('/', 1)[-1]}, as running",
+        heading=heading(f"planner init --from {url}"),
+        name=f"{_last_part(facts.models[0])}, as running",
         model=model,
         hardware=Value("cpu", "/version") if on_cpu else _unknown_hardware(),
         engine=engine,
@@ -84,18 +82,18 @@ def draft_from_server(facts: ServerFacts, read: Scrape | None, url: str) -> Draf
 
 def draft_from_arguments(arguments: ServeArguments) -> Draft:
     """What a `vllm serve` command line tells."""
-    model, quantization = _found_model([arguments.model] if arguments.model else [])
+    model, quantization = _model_given(arguments.model) if arguments.model else _found_model([])
     engine = {key: Value(value, "") for key, value in arguments.engine.items()}
     if quantization and "quantization" not in engine:
         engine["quantization"] = Value(quantization, "by the model's name")
-    heading = [*_heading("planner init --vllm-args"), *(f"Note: {note}." for note in arguments.notes)]
+    told = [*heading("planner init --vllm-args"), *(f"Note: {note}." for note in arguments.notes)]
     if arguments.not_modelled:
-        heading.append(f"These flags change speed or memory and are NOT modelled: {' '.join(arguments.not_modelled)}")
+        told.append(f"These flags change speed or memory and are NOT modelled: {' '.join(arguments.not_modelled)}")
     if arguments.others:
-        heading.append(f"These flags are not used, or not known here: {' '.join(arguments.others)}")
-    short = (arguments.model or "a server").rstrip("/").rsplit("/", 1)[-1]
+        told.append(f"These flags are not used, or not known here: {' '.join(arguments.others)}")
+    short = _last_part(arguments.model or "a server")
     return Draft(
-        heading=tuple(heading),
+        heading=tuple(told),
         name=f"{short}, from its command line",
         model=model,
         hardware=_unknown_hardware(),
@@ -107,51 +105,27 @@ def draft_from_arguments(arguments: ServeArguments) -> Draft:
     )
 
 
-def draft_from_records(recording: Recording) -> Draft:
-    """What a load test saw: lengths and arrivals fitted, the rest as its own scenario or its server said."""
-    header = recording.header
-    facts = header.server if header else {}
-    facts = {**(recording.end.server if recording.end else {}), **facts}
-    origin = Scenario.from_dict(header.scenario) if header else None
-    draft = draft_from_server(_facts(facts, header.model if header else None), None, "")
-    if origin is not None:
-        given = origin.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-        sent = given.get("engine", {})
-        engine = {key: Value(_single(value), "the load test's scenario") for key, value in sent.items()}
-        engine |= {key: value for key, value in draft.engine.items() if key not in engine}
-        draft = replace(
-            draft,
-            model=Value(_single(given["model"]), "the load test's scenario"),
-            hardware=Value(_single(given["hardware"]), "the load test's scenario")
-            if given.get("hardware")
-            else draft.hardware,
-            engine=engine,
-            optional={key: value for key, value in draft.optional.items() if key not in engine},
-            slo={key: Value(limit) for key, limit in given.get("slo", {}).items()} or draft.slo,
-        )
-    return replace(
-        draft,
-        heading=_heading(f"planner init --records {recording.path.name}"),
-        name=f"{header.name if header else recording.path.stem}, as recorded",
-        traffic=_traffic_seen(recording, origin),
-        stages=_stages_seen(recording, origin),
-    )
-
-
 # --- the parts ---
 
 
-def _heading(command: str) -> tuple[str, ...]:
+def heading(command: str) -> tuple[str, ...]:
+    """The first lines of a scenario that a command made."""
     return (f"Made by `{command}`.", "Lines that say `fill in` could not be read: put your own values there.")
 
 
+def _model_given(name: str) -> tuple[Value, str | None]:
+    """The model of a command line of this machine: a folder with its configuration, or a name."""
+    config = Path(name) / "config.json"
+    return (Value(str(config), "its own config.json"), None) if config.is_file() else _found_model([name])
+
+
 def _found_model(candidates: list[str]) -> tuple[Value, str | None]:
-    """The model by any of its names, and the number format that its name gives away."""
+    """The model by any of its names, and the number format that its name gives away.
+
+    A name is never looked for on this machine's disk: a server's paths are those of its own machine.
+    """
     for name in candidates:
-        folder = Path(name)
-        if (folder / "config.json").is_file():
-            return Value(str(folder / "config.json"), "its own config.json"), None
-        plain = name.rstrip("/").rsplit("/", 1)[-1]
+        plain = _last_part(name)
         for tried in (name, plain, plain.lower().removeprefix("meta-")):
             if model := _catalogue(tried):
                 return Value(model.name, f"served as {name}" if name != model.name else ""), None
@@ -160,9 +134,14 @@ def _found_model(candidates: list[str]) -> tuple[Value, str | None]:
             if base != plain.lower().removeprefix("meta-") and (model := _catalogue(base)):
                 return Value(model.name, f"served as {name}"), quantization
     served = f"served as {candidates[0]}, which the catalogue does not hold; " if candidates else ""
-    near = nearest_names(candidates[0].rsplit("/", 1)[-1], model_names()) if candidates else None
+    near = nearest_names(_last_part(candidates[0]), model_names()) if candidates else None
     hint = f"nearest: {near}; " if near else ""
     return Value(None, f"{served}{hint}a name of `planner catalogue models` or a config.json", known=False), None
+
+
+def _last_part(name: str) -> str:
+    """A repository's or path's own name."""
+    return name.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _catalogue(name: str) -> Model | None:
@@ -238,51 +217,3 @@ def _blocks(kv_tokens: int | None, block_size: int | None) -> dict[str, Value]:
         return {}
     note = f"KV cache of {kv_tokens} tokens, as the server reported, ÷ block_size"
     return {"num_gpu_blocks_override": Value(kv_tokens // block_size, note)}
-
-
-def _facts(server: dict[str, Any], model: str | None) -> ServerFacts:
-    known = {key: value for key, value in server.items() if key in ServerFacts.__dataclass_fields__}
-    known["models"] = tuple(known.get("models") or ([model] if model else ["recorded server"]))
-    return ServerFacts(**known)
-
-
-def _single(value: Any) -> Any:
-    """A choice of one as that one."""
-    return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
-
-
-def _traffic_seen(recording: Recording, origin: Scenario | None) -> Section:
-    if origin is not None and origin.demand != "open":
-        given = origin.model_dump(mode="json", exclude_unset=True, exclude_none=True)["traffic"]
-        return {key: Value(value, "the load test's scenario") for key, value in given.items()}
-    due_s = np.unique(recording.query_s)
-    if len(due_s) < 3:
-        raise DataFileError("records", recording.path, "hold fewer than three queries: no arrivals can be fitted")
-    rate_qps, law = fitted_arrivals(due_s)
-    note = f"of {len(due_s)} queries"
-    return {"peak_qps": Value(rate_qps, note), "arrivals": Value(law, f"fitted to the gaps {note}")}
-
-
-def _stages_seen(recording: Recording, origin: Scenario | None) -> tuple[Section, ...]:
-    """Each stage of the scenario that was sent with the lengths that were seen; one stage where there is none."""
-    width = recording.header.width if recording.header else 1
-    place = recording.request % width
-    stages: list[Section] = []
-    first = 0
-    for index in range(len(origin.query.stages) if origin and origin.query.stages else 1):
-        stage = origin.query.stages[index] if origin and origin.query.stages else None
-        requests = stage.calls * stage.samples if stage else width
-        mine = recording.answered & (place >= first) & (place < first + requests)
-        first += requests
-        if not mine.any():
-            raise DataFileError("records", recording.path, f"hold no answer of stage {index + 1}: no lengths to fit")
-        lines = {"name": Value(stage.name if stage else "answer")}
-        if stage:
-            lines |= {key: Value(getattr(stage, key)) for key in ("calls", "samples") if getattr(stage, key) > 1}
-        lines["prompt_tokens"] = Value(fitted_tokens(recording.prompt_tokens[mine]), f"of {int(mine.sum())} requests")
-        lines["output_tokens"] = Value(fitted_tokens(recording.output_tokens[mine]), "likewise")
-        if stage and stage.shared_prefix:
-            shared = stage.shared_prefix.model_dump(mode="json", exclude_unset=True)
-            lines["shared_prefix"] = Value(shared, "the load test's scenario")
-        stages.append(lines)
-    return tuple(stages)

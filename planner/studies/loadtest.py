@@ -56,9 +56,15 @@ class LoadTest:
         return loadtest_text(self.document)
 
     @property
+    def endpoint_failed(self) -> bool:
+        """Whether the server answered nothing at all of what was sent, or was no longer there at the run's end."""
+        nothing = not self.document["requests"] and bool(self.document["failures"])
+        return nothing or "gone" in self.document["server"]
+
+    @property
     def usable(self) -> bool:
         """Whether the run was valid, anything was answered, and the server was still there at its end."""
-        return bool(self.document["valid"]) and self.document["requests"] > 0 and "gone" not in self.document["server"]
+        return bool(self.document["valid"]) and self.document["requests"] > 0 and not self.endpoint_failed
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from planner.deployment import SCHEMA_VERSION
 from planner.deployment.recorded import INTERRUPTED
-from planner.errors import InputError, ScenarioError
+from planner.errors import InputError, PlannerError, ScenarioError
 from planner.scenario import Scenario
 from planner.sizing import capacity
 from planner.sizing.most import most_rate
@@ -21,14 +20,20 @@ from planner.summary.loadtest_capacity import loadtest_capacity_text
 STRIDE = 1.5
 STOPPED = "stopped by the user"
 MOST_STEPS = 24
+LEAST_QUERIES = 20  # to be expected of a step: fewer tell nothing of a rate
+LONGEST_STEP_S = 3600.0  # of a step whose length is a number of queries
 
 
 @dataclass(frozen=True)
 class MeasuredCapacity:
-    """The answer of `loadtest --find-capacity`; `tests` holds every step's own, in the order in which they were run."""
+    """The answer of `loadtest --find-capacity`; `tests` holds every step's own, in the order in which they were run.
+
+    `error` is what ended the search where a step could not be made at all.
+    """
 
     document: dict[str, Any] = field(repr=False)
     tests: tuple[LoadTest, ...] = field(repr=False)
+    error: PlannerError | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON document."""
@@ -48,15 +53,30 @@ class _Steps:
 
     done: list[tuple[float, LoadTest]] = field(default_factory=list)
     ended: str = ""
+    error: PlannerError | None = None
+
+
+def lowest_rate(scenario: Scenario, requests: int | None, duration_s: float) -> float:
+    """The lowest rate in queries/s that a step can test, a length being a number of queries or a time."""
+    cache = scenario.query.response_cache
+    reach_model = 1.0 - (cache.hit_rate if cache else 0.0)
+    least_qps = LEAST_QUERIES / duration_s if requests is None else requests / LONGEST_STEP_S
+    return least_qps / reach_model
 
 
 def measured_capacity(
-    scenario: Scenario, test_at: Callable[[float, int], LoadTest | None], seed: int, tolerance: float
+    scenario: Scenario,
+    test_at: Callable[[float, int], LoadTest | None],
+    seed: int,
+    tolerance: float,
+    lowest_qps: float,
 ) -> MeasuredCapacity:
     """Steps of the rate from `traffic.peak_qps` on: geometric until the SLO breaks, then between, to `tolerance`.
 
     `test_at(rate, number)` makes one load test; None ends the search (the user stopped it). A run that was not valid
-    ends it too: the load tester, not the server, gave way. Raises ScenarioError where there is nothing to search.
+    ends it too: the load tester, not the server, gave way. So does a step that could not be made; what was measured
+    before it stays. The search goes no lower than `lowest_qps`, or than where it begins. Raises ScenarioError where
+    there is nothing to search, and what the first step raises.
     """
     if not scenario.slo:
         raise ScenarioError("slo", None, "is required: capacity is the most load within service levels")
@@ -64,31 +84,55 @@ def measured_capacity(
         raise ScenarioError("traffic.arrivals", scenario.demand, "has no rate to step", "poisson")
     if scenario.traffic.peak_qps is None:
         raise ScenarioError("traffic.peak_qps", None, "is required: the rate to begin with")
+    start = scenario.traffic.peak_qps
+    lowest_qps = min(lowest_qps, start)
     steps = _Steps()
 
     def at(rate: float) -> Probe:
+        if rate < lowest_qps:
+            if any(tried <= lowest_qps for tried, _ in steps.done):
+                steps.ended = f"even {lowest_qps:.4g} queries/s, the lowest rate that can be tested, did not hold"
+                raise _EnoughError
+            rate = lowest_qps
         if len(steps.done) >= MOST_STEPS:
             steps.ended = f"after {MOST_STEPS} steps"
             raise _EnoughError
-        test = test_at(rate, len(steps.done) + 1)
-        if test is None:
-            steps.ended = STOPPED
-            raise _EnoughError
-        steps.done.append((rate, test))
-        if test.document["ended"] == INTERRUPTED:
-            steps.ended = STOPPED
-            raise _EnoughError
-        if not test.document["valid"]:
-            steps.ended = f"at {rate:.4g} queries/s by the load tester itself: {'; '.join(test.document['invalid'])}"
-            raise _EnoughError
-        if not test.document["requests"]:
-            steps.ended = f"at {rate:.4g} queries/s: the server answered nothing"
-            raise _EnoughError
+        test = _step(steps, test_at, rate)
         return Probe(rate, True, test.load, test.measured)
 
-    with contextlib.suppress(_EnoughError):
-        most_rate(at, scenario.traffic.peak_qps, STRIDE, tolerance)
-    return MeasuredCapacity(_document(scenario, steps, seed), tuple(test for _, test in steps.done))
+    try:
+        most_rate(at, start, STRIDE, tolerance)
+    except _EnoughError:
+        pass
+    except KeyboardInterrupt:  # what was measured is kept
+        steps.ended = STOPPED
+    return MeasuredCapacity(_document(scenario, steps, seed), tuple(test for _, test in steps.done), steps.error)
+
+
+def _step(steps: _Steps, test_at: Callable[[float, int], LoadTest | None], rate: float) -> LoadTest:
+    """One more step, noted. Raises _EnoughError where no other may follow it."""
+    try:
+        test = test_at(rate, len(steps.done) + 1)
+    except PlannerError as error:
+        if not steps.done:
+            raise
+        steps.ended, steps.error = f"at {rate:.4g} queries/s: {error}", error
+        raise _EnoughError from error
+    if test is None:
+        steps.ended = STOPPED
+        raise _EnoughError
+    steps.done.append((rate, test))
+    if test.document["ended"] == INTERRUPTED:
+        steps.ended = STOPPED
+    elif "gone" in test.document["server"]:
+        steps.ended = f"at {rate:.4g} queries/s: the server is gone ({test.document['server']['gone']})"
+    elif test.endpoint_failed:
+        steps.ended = f"at {rate:.4g} queries/s: the server answered nothing"
+    elif not test.usable:
+        steps.ended = f"at {rate:.4g} queries/s by the load tester itself: {'; '.join(test.document['invalid'])}"
+    else:
+        return test
+    raise _EnoughError
 
 
 def _document(scenario: Scenario, steps: _Steps, seed: int) -> dict[str, Any]:
@@ -145,4 +189,6 @@ def _simulated(scenario: Scenario, seed: int) -> dict[str, Any]:
         document = capacity(scenario, seed=seed).as_dict()
     except InputError as error:
         return {"max_rate_qps": None, "not_simulated": str(error)}
+    except KeyboardInterrupt:
+        return {"max_rate_qps": None, "not_simulated": STOPPED}
     return {key: document[key] for key in ("max_rate_qps", "band80", "limited_by", "kv_cache_tokens")}

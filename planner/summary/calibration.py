@@ -19,6 +19,13 @@ PART_NAMES = {
     "frontend": "API server",
     "frontend_token": "tokenizer",
 }
+ENDINGS = {  # of a run, where it says that something is missing
+    None: "",
+    "complete": "",
+    "interrupted": "{} was interrupted: answers that it cut off count as failed.",
+    "failed": "{}: its load test failed before its end.",
+    "killed": "{} has no end: its load test was killed, and what was in flight then is not in it.",
+}
 FIGURE_NAMES = {
     "ttft_ms": "TTFT",
     "tpot_ms": "TPOT",
@@ -45,6 +52,8 @@ def calibration_text(document: Document) -> str:
     if kept:
         said = f"Kept as the planner has them, being small in these runs: {', '.join(kept)}."
         lines += paragraph(said, "  ")
+    for record in document["records"]:
+        lines += paragraph(ENDINGS[record.get("ended")].format(record["file"]), "  ")
     if document.get("kv_cache_tokens"):
         lines += paragraph(f"KV cache: {number(document['kv_cache_tokens'])} tokens, as the server reported.", "  ")
     cells = [["run", "figure", "measured", "simulated", "error"]]
@@ -68,6 +77,9 @@ def comparison_text(document: Document) -> str:
         lines += table([row[1:] for row in cells], "<>>>")
         lag = run["send_lag_ms"]
         lines += paragraph(f"send lag p50 {milliseconds(lag['p50'])}, p99 {milliseconds(lag['p99'])}", "  ")
+        lines += paragraph(ENDINGS[run["ended"]].format(run["run"]), "  ")
+        for reason in run["invalid"]:
+            lines += paragraph(f"INVALID: {reason}", "  ")
         lines += [""]
     errors = document["median_absolute_error"]
     shown = [f"{figure_name(name)} {percent(value)}" for name, value in errors.items() if _headline(name)]

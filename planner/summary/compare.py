@@ -10,6 +10,7 @@ from planner.summary.words import clean, number, percent, plural
 Document = dict[str, Any]
 
 _NAMES = {
+    "failed_share": "failed queries",
     "ttft_ms": "TTFT [ms]",
     "tpot_ms": "TPOT [ms]",
     "e2e_ms": "E2E [ms]",
@@ -34,6 +35,8 @@ def compare_text(document: Document) -> str:
     lines += section("Settings that differ", _setting_lines(document.get("settings") or []))
     how = "paired by query, blocks of time drawn again" if document.get("paired") else "UNPAIRED"
     lines += section(f"B ÷ A with 95 % intervals ({how})", _ratio_lines(document.get("ratios") or []))
+    if any(run.get("failed") for run in (a, b)):
+        lines += paragraph("A query that failed counts as an infinite latency.", "  ")
     for note in notes:
         lines += paragraph(f"Not predicted: {note}", "  ", "    ")
     return "\n".join(lines)
@@ -41,7 +44,7 @@ def compare_text(document: Document) -> str:
 
 def _answer(document: Document) -> str:
     rows = {row["name"]: row for row in document.get("ratios") or []}
-    said = []
+    said = _failures(rows.get("failed_share"))
     for name, words in (
         ("ttft_ms.p50", "TTFT p50"),
         ("tpot_ms.p50", "TPOT p50"),
@@ -50,11 +53,24 @@ def _answer(document: Document) -> str:
         row = rows.get(name)
         if row is None:
             continue
+        if row.get("ratio") is None:
+            said.append(f"{words} not comparable: queries failed")
+            continue
         change = row["ratio"] - 1
-        sure = "" if row.get("differs") is None else "" if row["differs"] else " (not told from 0)"
-        said.append(f"{words} {'+' if change > 0 else ''}{percent(change)}{sure}")
+        said.append(f"{words} {'+' if change > 0 else ''}{percent(change)}{_sure(row)}")
     unpaired = "" if document.get("paired") else f" The two did not send the same: {document.get('load_difference')}."
     return f"From A to B, measured: {', '.join(said) or 'nothing in common'}.{unpaired}"
+
+
+def _failures(row: Document | None) -> list[str]:
+    """How many more of the queries failed, where any did."""
+    if row is None or not (row["a"] or row["b"]):
+        return []
+    return [f"failed queries {percent(row['a'])} → {percent(row['b'])}{_sure(row)}"]
+
+
+def _sure(row: Document) -> str:
+    return "" if row.get("differs") in (None, True) else " (not told from 0)"
 
 
 def _run(run: Document) -> str:
@@ -86,38 +102,41 @@ def _ratio_lines(ratios: list[Document]) -> list[str]:
         name = "" if metric == shown else _NAMES.get(metric, metric)
         shown = metric
         if "difference" in row:
-            said = row.get("predicted_difference")
-            off = "" if said is None else f"{_signed(100 * said)} points"
-            rows.append(
-                [
-                    name,
-                    "",
-                    percent(row["a"]),
-                    percent(row["b"]),
-                    f"{_signed(100 * row['difference'])} points",
-                    "",
-                    off,
-                    "",
-                ]
-            )
+            rows.append([name, "", *_difference_cells(row)])
             continue
         interval = row.get("interval95")
         around = f"{number(interval[0])} to {number(interval[1])}" if interval else ""
         verdict = "" if row.get("differs") is None else "differs" if row["differs"] else "no difference told"
+        if row.get("ratio") is None:
+            verdict = "undefined"
         predicted = row.get("predicted")
         rows.append(
             [
                 name,
                 statistic,
-                number(row["a"]),
-                number(row["b"]),
-                number(row["ratio"]),
+                number(row.get("a")),
+                number(row.get("b")),
+                number(row.get("ratio")),
                 around,
                 "" if predicted is None else number(predicted),
                 verdict,
             ]
         )
     return table(rows, "<<>>>>><")
+
+
+def _difference_cells(row: Document) -> list[str]:
+    """A, B, B − A in points with its interval, the prediction and the verdict."""
+    interval, predicted = row.get("interval95"), row.get("predicted_difference")
+    differs = row.get("differs")
+    return [
+        percent(row["a"]),
+        percent(row["b"]),
+        f"{_signed(100 * row['difference'])} points",
+        f"{_signed(100 * interval[0])} to {_signed(100 * interval[1])}" if interval else "",
+        "" if predicted is None else f"{_signed(100 * predicted)} points",
+        "" if differs is None else "differs" if differs else "no difference told",
+    ]
 
 
 def _signed(value: float) -> str:

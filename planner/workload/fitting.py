@@ -40,20 +40,24 @@ def fitted_tokens(values: NDArray[np.int64]) -> Any:
     return {best: shapes[best][1]}
 
 
-def fitted_arrivals(due_s: NDArray[np.float64]) -> tuple[float, Any]:
+def fitted_arrivals(due_s: NDArray[np.float64], hit_rate: float = 0.0) -> tuple[float, Any]:
     """Rate in queries/s and the arrival law of queries due at these times (ascending, at least two of them differ).
 
     By the coefficient of variation of the gaps: about 0 is constant, 1 within two standard errors is Poisson, any
-    other gamma with burstiness 1/CV².
+    other gamma with burstiness 1/CV². Where a response cache answered a share `hit_rate` before these queries were
+    seen, rate and law are those of all queries: a gap that was seen is the sum of a geometric number of theirs, and
+    so CV² = (seen CV² − hit_rate) / (1 − hit_rate).
     """
     gaps_s = np.diff(due_s)
-    rate_qps = 1.0 / float(gaps_s.mean())
-    cv = float(gaps_s.std()) * rate_qps
+    seen_qps = 1.0 / float(gaps_s.mean())
+    seen_cv = float(gaps_s.std()) * seen_qps
+    rate_qps = _short(seen_qps / (1.0 - hit_rate))
+    cv = math.sqrt(max(0.0, seen_cv**2 - hit_rate) / (1.0 - hit_rate))
     if cv < CONSTANT_CV:
-        return _short(rate_qps), "constant"
-    if abs(cv - 1.0) < max(0.05, 2.0 / math.sqrt(len(gaps_s))):
-        return _short(rate_qps), "poisson"
-    return _short(rate_qps), {"gamma": {"burstiness": _short(1.0 / cv**2)}}
+        return rate_qps, "constant"
+    if abs(seen_cv - 1.0) < max(0.05, 2.0 / math.sqrt(len(gaps_s))):  # leaving queries out of it keeps it Poisson
+        return rate_qps, "poisson"
+    return rate_qps, {"gamma": {"burstiness": _short(1.0 / cv**2)}}
 
 
 def _short(value: float) -> float:

@@ -112,14 +112,16 @@ def _changes(rows: Sequence[Change]) -> str:
         "",
         "## Settings changed on the real server",
         "",
-        "One load, two servers that differ in one setting. *Measured* and *predicted* are after ÷ before.",
+        "One load, two servers that differ in one setting; *measured* and *predicted* are after ÷ before. The",
+        "interval is `planner loadtest --compare`'s: 95 %, from the same queries in both runs.",
         "",
-        "| change | figure | before | after | measured | predicted |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| change | figure | before | after | measured | interval | predicted |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         told = f"| {row.what} | {NAMES[row.figure]} | {row.before:,.4g} | {row.after:,.4g} "
-        lines.append(f"{told}| × {row.measured:.3g} | × {row.predicted:.3g} |")
+        interval = "" if row.interval95 is None else f"{row.interval95[0]:.3g} to {row.interval95[1]:.3g}"
+        lines.append(f"{told}| × {row.measured:.3g} | {interval} | × {row.predicted:.3g} |")
     return "\n".join(lines) + "\n"
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from planner.readers.recordings import read_own
 from planner.scenario import Scenario
+from planner.studies.compare import compare
 from planner.studies.loadtest import LoadTest, evaluate
-from tools.cpu_study.plan import CHANGES, FIT, MAIN, MAIN_JUDGES, Server
+from tools.cpu_study.plan import CHANGES, MAIN, MAIN_JUDGES, Server
 from tools.cpu_study.record import SCENARIO, records_path
 
 FIGURES = ("ttft_ms.p50", "tpot_ms.p50", "e2e_ms.p50", "output_throughput")
@@ -52,23 +53,27 @@ class Row:
 
 @dataclass(frozen=True)
 class Change:
-    """A figure before and after a setting is changed, as ratios after ÷ before."""
+    """A figure before and after a setting is changed; `measured` and `predicted` are after ÷ before.
+
+    `interval95` is that of the measured ratio, from the same queries in both runs.
+    """
 
     what: str
     figure: str
     before: float
     after: float
     measured: float
+    interval95: tuple[float, float] | None
     predicted: float
 
 
 def calibrations(out: Path, server: Server, repeats: int) -> list[Path]:
-    """One calibration file for each repeat, from its three fit loads, by the command that users have."""
+    """One calibration file for each repeat, from its fit loads, by the command that users have."""
     files = []
     for number in range(repeats):
         file = out / f"{server.name}-{number}.calibration.json"
-        records = [str(records_path(out, server.name, load, number)) for load in FIT]
-        command = [sys.executable, "-m", "planner", "calibrate", *records, "--out", str(file), "--force"]
+        records = [str(records_path(out, server.name, load, number)) for load in server.fit]
+        command = [sys.executable, "-m", "planner", "calibrate", *records, "--out", str(file)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             sys.exit(f"planner calibrate ended with {done.returncode}: {done.stderr.strip()}")
@@ -92,14 +97,15 @@ def judged(out: Path, repeats: int, files: Sequence[Path]) -> Iterator[Row]:
 def changes(out: Path, dense: Path, moe: Path) -> Iterator[Change]:
     """What changing one setting did, and what the calibrated planner says it does."""
     for what, before, after in CHANGES:
-        pair = [
-            tested(records_path(out, server, load, 0), moe if server == "moe" else dense)
-            for server, load in (before, after)
-        ]
+        paths = [records_path(out, server, load, 0) for server, load in (before, after)]
+        rows = {row["name"]: row for row in compare(*paths, base=SCENARIO.parent).document["ratios"]}
+        files = [moe if server == "moe" else dense for server, _ in (before, after)]
+        said = [tested(path, file).document["simulated"] for path, file in zip(paths, files, strict=True)]
         for figure in FIGURES:
-            seen = [value(test.document, figure) for test in pair]
-            said = [value(test.document["simulated"], figure) for test in pair]
-            yield Change(what, figure, *seen, seen[1] / seen[0], said[1] / said[0])
+            row = rows[figure]
+            interval = None if row["interval95"] is None else (row["interval95"][0], row["interval95"][1])
+            predicted = value(said[1], figure) / value(said[0], figure)
+            yield Change(what, figure, row["a"], row["b"], row["ratio"], interval, predicted)
 
 
 def tested(records: Path, calibration: Path) -> LoadTest:

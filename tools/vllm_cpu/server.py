@@ -194,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default=DENSE, help=f"{DENSE} (default), {MOE}, or a folder with a config.json")
     parser.add_argument("--port", type=int, help="default: one that is free")
-    parser.add_argument("--log", type=Path, default=Path("vllm-cpu.log"), help="default: %(default)s")
+    parser.add_argument("--log", type=Path, default=ENVIRONMENT / "server.log", help="default: %(default)s")
     parser.add_argument("--environment", type=Path, default=ENVIRONMENT, help="default: .vllm-cpu of this checkout")
     parser.add_argument("flags", nargs="*", help="vLLM's own flags, after --")
     chosen = parser.parse_args()
