@@ -15,11 +15,12 @@ from planner.report.charts import image
 from planner.report.loadtest_charts import distribution_chart
 from planner.studies.loadtest_curves import measured_curves, simulated_curves
 from tools.cpu_study.plan import FIT, MAIN, MAIN_JUDGES, OTHERS, TRAFFIC, WARMUP_S
-from tools.cpu_study.predict import Change, Row, calibrations, changes, judged, tested
+from tools.cpu_study.predict import Change, Row, calibration_of_all, calibrations, changes, judged, tested
 from tools.cpu_study.record import records_path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "cpu-study.md"
+NOTES = ROOT / "docs" / "cpu-study-notes.md"  # written by hand
 NAMES = {
     "ttft_ms.p50": "TTFT p50 [ms]",
     "tpot_ms.p50": "TPOT p50 [ms]",
@@ -65,11 +66,10 @@ def write(records: Path, repeats: int) -> None:
     """The whole page."""
     dense = calibrations(records, MAIN, repeats)
     moe_server = next(server for server in OTHERS if server.name == "moe")
-    (moe,) = calibrations(records, moe_server, 1)
-    rows = list(judged(records, repeats, dense))
-    text = (
-        _head(records, repeats, rows) + _changes(list(changes(records, dense[0], moe))) + _pictures(records, dense[0])
-    )
+    every, moe = calibration_of_all(records, MAIN, repeats), calibration_of_all(records, moe_server, 1)
+    text = _head(records, repeats, list(judged(records, repeats, dense)))
+    text += _changes(list(changes(records, every, moe))) + "\n" + NOTES.read_text(encoding="utf-8")
+    text += _pictures(records, every)
     PAGE.write_text(text, encoding="utf-8")
 
 
@@ -113,7 +113,8 @@ def _changes(rows: Sequence[Change]) -> str:
         "## Settings changed on the real server",
         "",
         "One load, two servers that differ in one setting; *measured* and *predicted* are after ÷ before. The",
-        "interval is `planner loadtest --compare`'s: 95 %, from the same queries in both runs.",
+        "interval is `planner loadtest --compare`'s: 95 %, from the same queries in both runs. Predictions are",
+        "calibrated on all repeats of the three loads, those of the mixture on its own loads.",
         "",
         "| change | figure | before | after | measured | interval | predicted |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -127,7 +128,7 @@ def _changes(rows: Sequence[Change]) -> str:
 
 def _pictures(records: Path, calibration: Path) -> str:
     lines = ["", "## Distributions, measured and simulated", ""]
-    lines += ["The first repeat of each load that nothing was fitted to; steps are single requests.", ""]
+    lines += ["The first repeat of each load that nothing was fitted to, and the same calibration.", ""]
     for load in MAIN_JUDGES:
         test = tested(records_path(records, MAIN.name, load, 0), calibration)
         name = f"cpu-study-{load}.png"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,17 +68,29 @@ class Change:
 
 
 def calibrations(out: Path, server: Server, repeats: int) -> list[Path]:
-    """One calibration file for each repeat, from its fit loads, by the command that users have."""
-    files = []
-    for number in range(repeats):
-        file = out / f"{server.name}-{number}.calibration.json"
-        records = [str(records_path(out, server.name, load, number)) for load in server.fit]
-        command = [sys.executable, "-m", "planner", "calibrate", *records, "--out", str(file)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            sys.exit(f"planner calibrate ended with {done.returncode}: {done.stderr.strip()}")
-        files.append(file)
-    return files
+    """One calibration file for each repeat, from its fit loads."""
+    return [
+        calibrated(out / f"{server.name}-{number}.calibration.json", _fit_records(out, server, [number]))
+        for number in range(repeats)
+    ]
+
+
+def calibration_of_all(out: Path, server: Server, repeats: int) -> Path:
+    """One calibration file from the fit loads of all repeats."""
+    return calibrated(out / f"{server.name}.calibration.json", _fit_records(out, server, range(repeats)))
+
+
+def calibrated(file: Path, records: Sequence[Path]) -> Path:
+    """A calibration file by the command that users have."""
+    command = [sys.executable, "-m", "planner", "calibrate", *map(str, records), "--out", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"planner calibrate ended with {done.returncode}: {done.stderr.strip()}")
+    return file
+
+
+def _fit_records(out: Path, server: Server, repeats: Iterable[int]) -> list[Path]:
+    return [records_path(out, server.name, load, number) for number in repeats for load in server.fit]
 
 
 def judged(out: Path, repeats: int, files: Sequence[Path]) -> Iterator[Row]:
