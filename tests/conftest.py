@@ -1,0 +1,12 @@
+"""What holds for all tests: a process that they start can be interrupted.
+
+A shell ignores SIGINT for what it runs in the background, and children inherit that. Tests of Ctrl-C would then wait
+for ever: so it is undone here, and what the tests start begins with the default.
+"""
+
+from __future__ import annotations
+
+import signal
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
