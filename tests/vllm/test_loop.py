@@ -28,39 +28,57 @@ LOADS = {
     ],
     "judge": ["traffic.peak_qps=3"],
 }
+MOST_RUNS = 5
 SMOKE = 0.5  # relative error that would mean that something is broken, not that the machine was busy
 
 
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "planner", *words, "--json"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
 def planner(*words: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "planner", *words, "--json"], capture_output=True, text=True, timeout=200, check=False
-    )
+    done = run(*words)
     assert 0 == done.returncode, done.stderr + done.stdout
     document: dict[str, Any] = json.loads(done.stdout)
     return document
 
 
+def load_test(server: VllmServer, folder: Path, load: str, number: int = 0) -> dict[str, Any]:
+    words = ["loadtest", str(EXAMPLE), "--host", server.url, "--out", str(folder / f"{load}-{number}.jsonl")]
+    words += ["--duration", str(SECONDS[load]), "--warmup", "3", "--seed", str(number)]
+    words += ["--send-lag-limit", "500", "--cpu-limit", "1"]
+    for setting in LOADS[load]:
+        words += ["--set", setting]
+    return planner(*words)
+
+
 @pytest.fixture(scope="module")
 def recorded(dense: VllmServer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """The answers of one load test for each load."""
+    """The answers of one load test for each load. The first one only warms the server up."""
     folder = tmp_path_factory.mktemp("loop")
-    answers = {}
-    for name, settings in LOADS.items():
-        words = ["loadtest", str(EXAMPLE), "--host", dense.url, "--out", str(folder / f"{name}.jsonl")]
-        words += ["--duration", str(SECONDS[name]), "--warmup", "3", "--send-lag-limit", "200", "--cpu-limit", "1"]
-        for setting in settings:
-            words += ["--set", setting]
-        answers[name] = planner(*words)
-    return answers
+    load_test(dense, folder, "mixed", 99)  # on a CPU, vLLM is slow with every number of tokens that is new to it
+    return {load: load_test(dense, folder, load) for load in LOADS}
 
 
 @pytest.fixture(scope="module")
-def calibration(recorded: dict[str, dict[str, Any]]) -> Path:
-    """The calibration made from all loads but the judge's."""
-    records = [recorded[name]["records"] for name in LOADS if name != "judge"]
+def calibration(dense: VllmServer, recorded: dict[str, dict[str, Any]]) -> Path:
+    """The calibration from all loads but the judge's, with one more run as long as they are said to tell too little.
+
+    How much noise others make on this machine decides how many runs it takes.
+    """
+    records = [recorded[load]["records"] for load in LOADS if load != "judge"]
     file = Path(records[0]).with_name("calibration.json")
-    planner("calibrate", *records, "--scenario", str(EXAMPLE), "--out", str(file))
-    return file
+    for number in range(1, MOST_RUNS):
+        done = run("calibrate", *records, "--scenario", str(EXAMPLE), "--out", str(file))
+        if done.returncode == 0:
+            return file
+        assert "cannot be told from these records" in done.stderr, done.stderr
+        assert "add a" in done.stderr
+        records.append(
+            load_test(dense, file.parent, "busy" if "higher rate" in done.stderr else "mixed", number)["records"]
+        )
+    raise AssertionError(done.stderr)
 
 
 def test_every_answer_has_the_length_that_was_asked_for(recorded: dict[str, dict[str, Any]]) -> None:
@@ -88,7 +106,7 @@ def test_a_calibration_predicts_a_load_that_it_has_not_seen(
     words = ["--scenario", str(EXAMPLE), "--set", f"calibration={calibration}"]
     (run,) = planner("validate", "--records", recorded["judge"]["records"], *words)["runs"]
     assert run["calibrated"]
-    errors = {name: run["figures"][name]["error"] for name in ("tpot_ms.p50", "e2e_ms.p50", "request_throughput")}
+    errors = {name: run["figures"][name]["error"] for name in ("ttft_ms.p50", "tpot_ms.p50", "e2e_ms.p50")}
     assert all(abs(error) < SMOKE for error in errors.values()), errors
 
 
