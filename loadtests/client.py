@@ -16,7 +16,7 @@ import gevent.socket
 import gevent.ssl
 import msgspec
 
-from loadtests.events import Event, Usage, is_token, settle
+from loadtests.events import Event, Said, Usage, is_token, settle
 from loadtests.failures import (
     COUNT_DIFFERS,
     CUT_OFF,
@@ -47,6 +47,7 @@ class Call:
     prompt_tokens: int
     output_tokens: int  # of each sample
     body: bytes = field(repr=False)
+    said: Said | None = None  # where the answer is to be kept
     deadline_s: float = math.inf  # of its query
     sent_s: float | None = None
     ended_s: float | None = None
@@ -200,6 +201,8 @@ class Client:
                     call.heard_s = at_s
                 elif token is None:
                     call.blank_ends[choice.index] = at_s, choice.finish_reason
+                if call.said is not None:
+                    call.said.hear(choice)
             if event.usage is not None:
                 call.usage = event.usage
         return False

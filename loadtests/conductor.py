@@ -190,7 +190,7 @@ class Conductor:
         run.findings.busy[f"worker {worker.number}"] = data["busy"]
         run.findings.loop_lag_ms[f"worker {worker.number}"] = data["loop_lag_ms"]
         if not worker.done:
-            worker.unsent, worker.skipped = data["unsent"], data["skipped"]
+            worker.unsent, worker.skipped, worker.made_up = data["unsent"], data["skipped"], data["made_up"]
             worker.cpu_s, worker.done = data["cpu_s"], data["done"]
             run.compare_clocks(worker, data["received_at"])
 
@@ -249,6 +249,7 @@ class Conductor:
             rows=run.rows,
             unsent=unsent,
             invalid=invalid,
+            notes=_notes(run),
             client_cpu={name: round(used_s, 3) for name, used_s in cpu_s.items()}
             | {"busy_max": round(max(findings.busy.values(), default=0.0), 4)}
             | {"loop_lag_p99_ms": max(findings.loop_lag_ms.values(), default=0.0)},
@@ -275,6 +276,7 @@ class Conductor:
             invalid = ["the endpoint answered nothing", *invalid]
         if run.header is not None:
             self.summary = report(recording, run.header, invalid, run.findings)
+            self.summary += "".join(f"\nnote      {note}" for note in (*run.schedule.load.notes, *_notes(run)))
             self.summary += f"\n{trouble}" if trouble else ""
         if self._environment.web_ui is not None:
             self.print_summary()
@@ -284,3 +286,14 @@ class Conductor:
         if self.summary:
             print(self.summary, file=sys.stderr, flush=True)
         self.summary = ""
+
+
+def _notes(run: RunState) -> list[str]:
+    """What must be known of how a run was sent."""
+    made_up = sum(worker.made_up for worker in run.workers.values())
+    if made_up == 0:
+        return []
+    return [
+        f"the server did not say which tokens {made_up} of its answers were: made-up ones were re-sent in their place,"
+        " which its prefix cache cannot know"
+    ]

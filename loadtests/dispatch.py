@@ -1,7 +1,8 @@
 """When each query goes: on its time whatever is outstanding, or when a client of a closed loop is free.
 
 A query's stages follow one another, the calls of a stage go at once, and a failed call ends its query: what would have
-followed is never sent. `max_in_flight` and `timeout_s` mean what they mean to the simulator.
+followed is never sent. A session's next turn is due when the one before has ended, however it ended, and the pause has
+passed. `max_in_flight` and `timeout_s` mean what they mean to the simulator.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import count, pairwise
+from itertools import count
 
 import gevent
 from gevent.event import Event
@@ -17,11 +18,13 @@ from gevent.lock import Semaphore
 from gevent.pool import Group
 
 from loadtests.client import Call, Client
+from loadtests.events import Said
 from loadtests.failures import INTERRUPTED, STALLED, TIMED_OUT, Abandoned
-from loadtests.prompts import Bodies
+from loadtests.prompts import Bodies, Conversation
+from loadtests.rows import rows_of
 from loadtests.schedule import Part
 from planner.records import RequestRow
-from planner.units import MS_PER_S
+from planner.workload.token_ids import SEGMENT, Run
 
 LATEST_TIMER_S = 0.002  # the event loop's timers go off late, by about a millisecond
 LEAST_GAP_S = 0.005  # between sends that are timed finer than the timer: waiting the rest out costs processor time
@@ -54,6 +57,7 @@ class Dispatch:
         self.part, self.limits = part, limits
         self.rows = 0  # that `note` was told of
         self.skipped = 0  # requests behind a failed stage
+        self.made_up = 0  # answers that came whole, but could not be re-sent as the server gave them
         self.stopped = False
         self.over = Event()
         self._client, self._bodies, self._note, self._worker = client, bodies, note, worker
@@ -67,6 +71,7 @@ class Dispatch:
         self._busy_clients = part.clients
         self._heap = iter(range(len(part.query)))
         self._place = {query: place for place, query in enumerate(part.query.tolist())} if part.per_client else {}
+        self._follower = {before: place for place, before in enumerate(part.follows.tolist()) if before >= 0}
         self._watcher = gevent.spawn(self._watch)
 
     @property
@@ -90,6 +95,9 @@ class Dispatch:
 
     def run_open(self) -> None:
         """Send every query when it is due, and wait for the last answer."""
+        if len(self.part.follows):
+            self._run_sessions()
+            return
         for place, due_s in enumerate(self.part.arrival_s.tolist()):
             # Made ready before it is due. Behind a limit that would fill the memory with what waits.
             calls = self._calls(place, 0) if self._gate is None else None
@@ -100,6 +108,52 @@ class Dispatch:
             gevent.sleep(0)  # it goes before the next one is made ready
         self._group.join()
         self._finish()
+
+    # --- sessions ---
+
+    def _run_sessions(self) -> None:
+        """Begin every session when its first turn is due, and wait for the last answer of the last one."""
+        for place in (self.part.follows < 0).nonzero()[0].tolist():
+            due_s = float(self.part.arrival_s[place])
+            talk = Conversation(self._bodies)
+            call = self._turn(place, talk)
+            self._sleep_until(due_s)
+            if self.stopped:
+                return
+            self._group.spawn(self._session, place, due_s, talk, call)
+            gevent.sleep(0)
+        self._group.join()
+        self._finish()
+
+    def _session(self, place: int, due_s: float, talk: Conversation, call: Call) -> None:
+        """The turns of a session, from the one at `place` on."""
+        while True:
+            ended_s = self._query(place, due_s, [call])
+            following = self._follower.get(place)
+            if following is None or self.stopped:
+                return
+            segment, tokens = self.part.chain(place)[-1]
+            known = talk.note(None if call.error else call.said, Run(SEGMENT, segment, tokens))
+            self.made_up += not known and not call.error
+            place, due_s = following, ended_s + float(self.part.think_s[following])
+            call = self._turn(place, talk)
+            self._sleep_until(due_s)
+            if self.stopped:
+                return
+
+    def _turn(self, place: int, talk: Conversation) -> Call:
+        """The call of a turn. Its chain names the turn before's, then its own tokens and, last, its answer."""
+        part = self.part
+        before = int(part.follows[place])
+        own = part.chain(place)[0 if before < 0 else len(part.chain(before)) : -1]
+        prompt, output, goes_on = (
+            int(part.prompt_tokens[place]),
+            int(part.output_tokens[place]),
+            place in self._follower,
+        )
+        body = talk.ask([Run(SEGMENT, *link) for link in own], output, goes_on)
+        request = int(part.query[place])
+        return Call(range(request, request + 1), prompt, output, body, Said() if goes_on else None)
 
     # --- closed loop ---
 
@@ -196,7 +250,7 @@ class Dispatch:
             self._client.send(call)
         finally:
             self._active.discard(call)
-            for row in _rows(call, query_s, due_s, held_s, self._worker):
+            for row in rows_of(call, query_s, due_s, held_s, self._worker):
                 self.rows += 1
                 self._note(row, self.part.stages[stage].name, call)
 
@@ -247,38 +301,3 @@ def _while_known(places: dict[int, int], queries: Iterator[int]) -> Iterator[int
         if query not in places:
             return
         yield places[query]
-
-
-def _rows(call: Call, query_s: float, due_s: float, held_s: float, worker: int) -> Iterator[RequestRow]:
-    """One row a sample. With several, the server's counts are of all together."""
-    usage, samples = call.usage, len(call.requests)
-    details = None if usage is None else usage.prompt_tokens_details
-    counted = None if usage is None else usage.completion_tokens
-    if samples > 1 and counted is not None:
-        counted = call.output_tokens if counted == call.output_tokens * samples else None
-    for request, times in zip(call.requests, call.token_s, strict=True):
-        yield RequestRow(
-            request=request,
-            query_s=_micro(query_s),
-            scheduled_s=_micro(due_s),
-            held_s=_micro(held_s) if held_s else None,
-            sent_s=None if call.sent_s is None else _micro(call.sent_s),
-            first_token_s=_micro(times[0]) if times else None,
-            last_token_s=_micro(times[-1]) if times else None,
-            ended_s=_micro(call.ended_s or 0.0),
-            gaps_ms=[round((b - a) * MS_PER_S, 3) for a, b in pairwise(times)],
-            asked_prompt_tokens=call.prompt_tokens,
-            asked_output_tokens=call.output_tokens,
-            prompt_tokens=None if usage is None else usage.prompt_tokens,
-            output_tokens=counted,
-            cached_tokens=None if details is None else details.cached_tokens,
-            events=len(times),
-            status=call.status,
-            error=call.error,
-            retry_after_s=call.retry_after_s,
-            worker=worker,
-        )
-
-
-def _micro(seconds: float) -> float:
-    return round(seconds, 6)

@@ -7,6 +7,7 @@ an empty text with the finish reason, after the last token: only the count at th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ class Choice(msgspec.Struct, gc=False):
     text: str | None = None
     delta: Delta | None = None
     finish_reason: Any = None
+    token_ids: list[int] | None = None  # of this event; vLLM gives them where they are asked for
 
 
 class Details(msgspec.Struct, gc=False):
@@ -55,6 +57,19 @@ class Event(msgspec.Struct, gc=False):
     error: Any = None
     object: str | None = None
     message: str | None = None
+
+
+@dataclass(slots=True)
+class Said:
+    """What one sample's events said."""
+
+    ids: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+
+    def hear(self, choice: Choice) -> None:
+        """Add an event."""
+        self.ids += choice.token_ids or ()
+        self.texts.append((choice.text if choice.delta is None else choice.delta.content) or "")
 
 
 def is_token(choice: Choice, begun: bool) -> bool | None:

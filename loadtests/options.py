@@ -24,6 +24,7 @@ from planner.scenario import Scenario
 
 DEFAULT_DURATION_S = 60.0
 DEFAULT_TIMEOUT_S = 600.0
+WEB_HOST = "127.0.0.1"  # of the page, unless --web-host or LOCUST_WEB_HOST says otherwise
 LOOP_LAG_SHARE = 2.0  # of the send lag's limit
 
 
@@ -69,7 +70,11 @@ def add_options(parser: LocustArgumentParser) -> None:
     )
     add("--requests", _whole(1, MOST_REQUESTS), "Queries to count, after the warm-up.")
     add("--duration-s", _number(MOST_SECONDS), f"Seconds to count instead; without either {DEFAULT_DURATION_S:g}.")
-    add("--warmup-s", _number(MOST_SECONDS, True), "Seconds before counting; without it a tenth of what is counted.")
+    add(
+        "--warmup-s",
+        _number(MOST_SECONDS, True),
+        "Seconds before counting; without it a tenth of what is counted, and with sessions all their pauses.",
+    )
     add("--api", str, "API to call.", default="completions", choices=["completions", "chat"])
     add("--served-model", str, "The model's name at the server; without it the first that the server lists.")
     add("--send-lag-limit-ms", _number(1e6), "p99 of the send lag beyond which the run is invalid.", default=10.0)
@@ -85,6 +90,8 @@ def add_options(parser: LocustArgumentParser) -> None:
         f"Most seconds for a query, else traffic.timeout_s, else {DEFAULT_TIMEOUT_S:g}.",
     )
     add("--stall-timeout-s", _number(1e9), "Most seconds between two tokens.", default=60.0)
+    # The web page has no password, and Locust would have it listen on all addresses.
+    parser.set_defaults(web_host=WEB_HOST)
 
 
 def read_options(parsed: Namespace, host: str | None) -> Options:

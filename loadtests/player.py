@@ -158,6 +158,7 @@ class _Run:
             "received_at": self._received_at,
             "unsent": self._dispatch.unsent,
             "skipped": self._dispatch.skipped,
+            "made_up": self._dispatch.made_up,
             "done": self._done,
         }
         try:

@@ -2,6 +2,7 @@
 
 Completions get their prompt as token ids, so its length is exact. Chat gets as many common words: a tokenizer makes
 about one token of each and the chat template adds some, so that the server's own count is what is recorded.
+A session's later prompts hold what the server answered before, as ids or as text, so that its cache can know them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from loadtests.events import Said
 from planner.workload.token_ids import SEGMENT, IdRange, Run, runs_of, token_ids
 
 Api = Literal["completions", "chat"]
@@ -43,13 +45,7 @@ class Bodies:
         self._kept: dict[Run, bytes] = {}
         self._kept_bytes = 0
         self._between = b" " if self._chat else b","
-        name = msgspec.json.encode(model)
-        if self._chat:
-            self._before = b'{"model":' + name + b',"messages":[{"role":"user","content":"'
-            self._after = b'"}]'
-        else:
-            self._before = b'{"model":' + name + b',"prompt":['
-            self._after = b"]"
+        self._before = b'{"model":' + msgspec.json.encode(model) + (b',"messages":[' if self._chat else b',"prompt":[')
 
     def body(
         self, request: int, chain: list[tuple[int, int]], prompt_tokens: int, output_tokens: int, samples: int
@@ -61,12 +57,36 @@ class Bodies:
         vLLM refuses to draw greedily.
         """
         runs = runs_of(chain, request, prompt_tokens)
-        text = self._between.join([self._shared(run) if run.owner == SEGMENT else self._written(run) for run in runs])
+        texts = [self._shared(run) if run.owner == SEGMENT else self._written(run) for run in runs]
+        return self.around(self.question(texts), output_tokens, samples)
+
+    def around(self, said: bytes, output_tokens: int, samples: int = 1, wants_ids: bool = False) -> bytes:
+        """The body about all that is said in it; `wants_ids`: a completion's tokens are to come as ids as well."""
         tail = (
-            b',"max_tokens":%d,"n":%d,"temperature":%d,"ignore_eos":true,"stream":true,'
-            b'"stream_options":{"include_usage":true}}' % (output_tokens, samples, 0 if samples == 1 else 1)
+            b'],"max_tokens":%d,"n":%d,"temperature":%d,"ignore_eos":true,"stream":true,'
+            b'"stream_options":{"include_usage":true}' % (output_tokens, samples, 0 if samples == 1 else 1)
         )
-        return self._before + text + self._after + tail
+        ids = b',"return_token_ids":true' if wants_ids and not self._chat else b""
+        return self._before + said + tail + ids + b"}"
+
+    def question(self, texts: list[bytes]) -> bytes:
+        """What a user says, of written runs."""
+        text = self._between.join(texts)
+        return b'{"role":"user","content":"%b"}' % text if self._chat else text
+
+    def first_question(self, runs: list[Run]) -> bytes:
+        """A session's first question: all but its last run are others' too."""
+        return self.question([*map(self._shared, runs[:-1]), self._written(runs[-1])])
+
+    def answer(self, said: Said | None, planned: Run) -> tuple[bytes, bool]:
+        """What the server said, and whether that is known; what is not known is made up as `planned`."""
+        if self._chat:
+            text = "" if said is None else "".join(said.texts)
+            known = msgspec.json.encode(text) if text else b'"%b"' % self._written(planned)
+            return b'{"role":"assistant","content":%b}' % known, bool(text)
+        if said is not None and len(said.ids) == planned.tokens:
+            return msgspec.json.encode(said.ids)[1:-1], True
+        return self._written(planned), False
 
     def _shared(self, run: Run) -> bytes:
         written = self._kept.get(run)
@@ -83,3 +103,22 @@ class Bodies:
         if self._chat:
             return " ".join([WORDS[place] for place in ids]).encode()
         return msgspec.json.encode(ids)[1:-1]
+
+
+class Conversation:
+    """The bodies of one session's turns: all that was said so far, and then the turn's own tokens."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        self._said: list[bytes] = []  # questions and answers, as they stand in a body
+
+    def ask(self, runs: list[Run], output_tokens: int, goes_on: bool) -> bytes:
+        """The next turn's body; its own tokens are `runs`. Where the session `goes_on` its answer is to be kept."""
+        self._said.append(self._bodies.first_question(runs))
+        return self._bodies.around(b",".join(self._said), output_tokens, wants_ids=goes_on)
+
+    def note(self, said: Said | None, planned: Run) -> bool:
+        """Take in the answer, None = there was none that is whole; false where `planned` had to stand in for it."""
+        answer, known = self._bodies.answer(said, planned)
+        self._said.append(answer)
+        return known

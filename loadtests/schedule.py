@@ -1,7 +1,8 @@
 """What is sent when: the simulator's own arrays, and each worker's part of them.
 
-Parts are disjoint and whole queries. Open loop: worker w of n takes the queries q with q mod n = w. Closed loop: it
-takes those of its clients, q mod clients; where clients share one heap of queries, each worker's share that of its own.
+Parts are disjoint and whole queries. Open loop: worker w of n takes the queries q with q mod n = w, or the sessions s
+with s mod n = w. Closed loop: it takes those of its clients, q mod clients; where clients share one heap of queries,
+each worker's share that of its own.
 A part travels to its worker as bytes, so workers need neither the scenario nor its trace files.
 """
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from planner.scenario import Scenario
 from planner.simulation.load import Load, Prefixes, Stage
+from planner.workload.sessions import turns_due
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
@@ -47,17 +49,25 @@ def make_schedule(
         model, max_model_len = candidate.model, candidate.options.max_model_len
     warmup = 0
     if scenario.demand == "open":
-        rate_qps = reaching_qps(scenario)
-        if warmup_s is not None:
-            warmup = round(rate_qps * warmup_s)
-        else:
-            warmup = round(
-                WARMUP_SHARE * (requests if duration_s is None and requests else rate_qps * (duration_s or 0))
-            )
+        warmup = _warmup(scenario, requests, duration_s, warmup_s)
     else:
         duration_s = None
     load = make_load(scenario, max_model_len, seed, Length(requests or 0, warmup, 0), duration_s)
     return Schedule(load, scenario, max_model_len, model.vocab, duration_s)
+
+
+def _warmup(scenario: Scenario, requests: int | None, duration_s: float | None, warmup_s: float | None) -> int:
+    """Queries of the warm-up: of `warmup_s`, else a share of what is counted, and of sessions until all turns come."""
+    rate_qps, session = reaching_qps(scenario), scenario.session
+    if warmup_s is not None and session is None:
+        return round(rate_qps * warmup_s)
+    if warmup_s is not None and session is not None:
+        return round(turns_due(rate_qps, session.turns, session.think_s, warmup_s))
+    share = round(WARMUP_SHARE * (requests if duration_s is None and requests else rate_qps * (duration_s or 0)))
+    if session is None:
+        return share
+    all_turns_s = session.turns * session.think_s
+    return max(share, round(turns_due(rate_qps, session.turns, session.think_s, all_turns_s)))
 
 
 def reaching_qps(scenario: Scenario) -> float:
@@ -71,7 +81,8 @@ class Part:
     """One worker's queries, in the order in which they are due; `query` holds their places in the load.
 
     Row i · width + j of the per-request columns is call j of the i-th query here. `first_client` and `clients` are this
-    worker's clients of a closed loop of `all_clients`.
+    worker's clients of a closed loop of `all_clients`. `follows` is empty but for sessions: the place in this part of
+    the turn before, -1 = none.
     """
 
     query: I64
@@ -82,6 +93,7 @@ class Part:
     link_start: I64
     link_segment: I64
     link_tokens: I64
+    follows: I64
     stages: tuple[Stage, ...]
     first_client: int = 0
     clients: int = 0
@@ -124,6 +136,7 @@ _COLUMNS = {
     "link_start": np.int64,
     "link_segment": np.int64,
     "link_tokens": np.int64,
+    "follows": np.int64,
 }
 _NUMBERS = ("first_client", "clients", "all_clients", "per_client")
 
@@ -131,6 +144,9 @@ _NUMBERS = ("first_client", "clients", "all_clients", "per_client")
 def parts_of(load: Load, users: list[int]) -> list[Part]:
     """The load cut into a part for each worker; `users[w]` of a closed loop's clients run on worker w."""
     query = np.arange(load.queries)
+    if load.follows is not None:
+        session = _sessions(load.follows)
+        return [_part(load, query[session % len(users) == worker]) for worker in range(len(users))]
     if load.clients == 0:
         return [_part(load, query[query % len(users) == worker]) for worker in range(len(users))]
     parts, first = [], 0
@@ -140,6 +156,22 @@ def parts_of(load: Load, users: list[int]) -> list[Part]:
         parts.append(_part(load, mine, first, clients))
         first += clients
     return parts
+
+
+def _sessions(follows: I64) -> I64:
+    """The session of each query, counted in the order in which they begin."""
+    begin = np.where(follows < 0, np.arange(len(follows)), follows)
+    for _ in range(len(follows).bit_length()):  # each time as far back again
+        begin = begin[begin]
+    return (np.cumsum(follows < 0) - 1)[begin]
+
+
+def _follows(load: Load, mine: I64) -> I64:
+    if load.follows is None:
+        return np.zeros(0, np.int64)
+    place = np.full(load.queries, -1)
+    place[mine] = np.arange(len(mine))
+    return np.where(load.follows[mine] < 0, -1, place[load.follows[mine]])
 
 
 def _part(load: Load, mine: I64, first_client: int = 0, clients: int = 0) -> Part:
@@ -154,6 +186,7 @@ def _part(load: Load, mine: I64, first_client: int = 0, clients: int = 0) -> Par
         link_start=start,
         link_segment=segment,
         link_tokens=tokens,
+        follows=_follows(load, mine),
         stages=load.stages,
         first_client=first_client,
         clients=clients,

@@ -24,6 +24,7 @@ class WorkerState:
     requests: int = 0
     unsent: int = 0
     skipped: int = 0
+    made_up: int = 0  # answers of sessions that could not be re-sent as they were given
     cpu_s: float = 0.0
     done: bool = False
     lost: bool = False

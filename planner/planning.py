@@ -24,6 +24,7 @@ from planner.deployment import (
     run,
     run_document,
     run_length,
+    warnings_document,
 )
 from planner.economics import Ads, Demand, unit_economics, utilisation_by_hour
 from planner.errors import ScenarioError
@@ -107,12 +108,23 @@ def plan(
         "schema_version": SCHEMA_VERSION,
         "scenario": scenario.as_dict(),
         "seed": seed,
+        "warnings": warnings_document(_judged(found)),
         "feasible": found.chosen is not None,
         **(NOTHING if found.chosen is None else _answer(scenario, seed, found.chosen, worlds)),
         "alternatives": _alternatives(scenario, seed, found),
         "waterfall": [],
     }
     return Plan(document, _probe_table(found))
+
+
+def _judged(found: Search) -> list[Deployment]:
+    """What the answer rests on: the chosen deployment. Where no fleet holds: the first one tried, unless the
+    calibration belongs to another of them (a line for each of many candidates would hide the answer).
+    """
+    if found.chosen is not None:
+        return [found.chosen.option.deployment]
+    tried = [sized.option.deployment for sized in found.sized]
+    return [] if any(deployment.calibrated for deployment in tried) else tried[:1]
 
 
 def _answer(scenario: Scenario, seed: int, chosen: Sized, worlds: int) -> dict[str, Any]:

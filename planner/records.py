@@ -85,6 +85,7 @@ class RunEnd(msgspec.Struct, tag="end", tag_field="record", frozen=True, kw_only
     rows: int
     unsent: int = 0  # requests of the schedule that never left the client
     invalid: list[str] = []
+    notes: list[str] = []  # what must be known of how it was sent
     # Seconds of CPU by process; "busy_max": largest share of one core; "loop_lag_p99_ms": how late it read at most.
     client_cpu: dict[str, float] = {}
     server: dict[str, Any] = {}  # /metrics: what changed during the run
@@ -100,10 +101,12 @@ def encode_line(line: Line) -> bytes:
     return _encoder.encode(line) + b"\n"
 
 
-def decode_line(text: bytes, number: int) -> Line:
-    """A line of the file. Raises DataFileError, naming line `number`, for what is none."""
+def decode_line(text: bytes, number: int, file: str = "records") -> Line:
+    """A line of the file. Raises DataFileError, naming `file` and line `number`, for what is none."""
     try:
         line: Line = _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataFileError(f"line {number}", text[:60].decode(errors="replace"), f"is no record: {error}") from None
+        raise DataFileError(
+            f"{file}, line {number}", text[:60].decode(errors="replace"), f"is no record: {error}"
+        ) from None
     return line

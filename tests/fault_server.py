@@ -29,6 +29,7 @@ silent 429 429-date 500 404 not-a-stream close bad-http no-usage split short-no-
 end-blank-no-usage stop-blank-no-usage blank-last blank-last-no-usage blank-extra echo
 """
 FAULTS = tuple(_FAULTS.split())
+FAST = ("--first-s", "0.005", "--gap-s", "0.002")  # options of one that answers without delay
 
 
 class Server:
@@ -92,7 +93,9 @@ class Server:
                 "received_at": time.time(),
                 "path": path,
                 "prompt": asked["messages"][0]["content"] if chat else asked["prompt"],
+                "messages": asked.get("messages"),
                 "asked": {key: asked.get(key) for key in ("model", "max_tokens", "n", "temperature", "ignore_eos")},
+                "wants_ids": asked.get("return_token_ids", False),
                 "authorization": headers.get("authorization", ""),
             }
         )

@@ -40,6 +40,11 @@ def write_scenario(folder: Path, **changes: Any) -> str:
     return str(path)
 
 
+def stages(*given: dict[str, object]) -> dict[str, object]:
+    """A query of such stages, each short where it says nothing else."""
+    return {"stages": [{"prompt_tokens": 40, "output_tokens": 6, **stage} for stage in given]}
+
+
 @dataclass(frozen=True)
 class Ended:
     """A load test that is over."""

@@ -280,8 +280,6 @@ RESERVED = [
     ("fleet/routing", ["random", "power_of_two"], "fleet.routing (=power_of_two)"),
     ("fleet/routing", "session_affinity", "fleet.routing (=session_affinity)"),
     ("engine/speculative", {"tokens": 3}, "engine.speculative"),
-    (f"{STAGE}/turns", 3, "query.stages[0].turns (=3)"),
-    (f"{STAGE}/think_s", 3, "query.stages[0].think_s (=3)"),
     ("query/response_cache/ttl_s", 60, "query.response_cache.ttl_s (=60)"),
     ("query/response_cache/popularity", {}, "query.response_cache.popularity"),
     ("query/response_cache/capacity_queries", 9, "query.response_cache.capacity_queries (=9)"),
@@ -303,6 +301,69 @@ def test_a_reserved_key_is_not_supported_yet(where: str, value: Any, starts: str
         Scenario.from_dict(changed(where, value))
     assert str(caught.value).startswith(starts)
     assert "not supported yet" in str(caught.value)
+
+
+SESSION = {"name": "chat", "prompt_tokens": 100, "output_tokens": 10, "turns": 3, "think_s": 5}
+BESIDE_TURNS = [
+    # what is changed, the line starts with, and holds, because
+    ({"query": {"stages": [SESSION | {"calls": 2}]}}, "query.stages[0].calls (=2)", "beside turns (=3)", "fan-out"),
+    ({"query": {"stages": [SESSION | {"samples": 2}]}}, "query.stages[0].samples (=2)", "beside turns", "best of n"),
+    (
+        {"query": {"stages": [SESSION, GOOD["query"]["stages"][0]]}},
+        "query.stages[0].turns (=3)",
+        "beside other stages",
+        "stages of a turn",
+    ),
+    (
+        {"query": {"stages": [SESSION], "response_cache": {"hit_rate": 0.2}}},
+        "query.response_cache.hit_rate (=0.2)",
+        "beside turns (=3)",
+        "a turn that is answered elsewhere",
+    ),
+    *(
+        ({"traffic": {"arrivals": {kind: value}}}, "query.stages[0].turns (=3)", f"beside arrivals: {kind}", kind)
+        for kind, value in (
+            ("closed", {"concurrency": 4}),
+            ("offline", {"requests": 4}),
+            ("trace", {"file": "t.csv", "format": "azure"}),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "starts", "holds", "because"), BESIDE_TURNS, ids=[row[3] for row in BESIDE_TURNS])
+def test_what_may_not_yet_stand_beside_sessions(change: dict[str, Any], starts: str, holds: str, because: str) -> None:
+    data = GOOD | {"query": {"stages": [SESSION]}} | change
+    with pytest.raises(UnsupportedError) as caught:
+        Scenario.from_dict(data)
+    assert str(caught.value).startswith(starts), because
+    assert holds in str(caught.value)
+    assert "not supported yet" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+TURNS = [
+    ({"turns": 0}, "query.stages[0].turns (=0)", "must be >= 1", "none"),
+    ({"turns": 257}, "query.stages[0].turns (=257)", "must be <= 256", "more than is kept in memory"),
+    ({"turns": 2.5}, "query.stages[0].turns (=2.5)", "must be a whole number", "half a turn"),
+    ({"turns": [2, 3]}, "query.stages[0].turns (=[2, 3])", NO_LIST, "no choice"),
+    ({"turns": True}, "query.stages[0].turns (=True)", "must be a whole number", "no number"),
+    ({"think_s": -1}, "query.stages[0].think_s (=-1)", "must be >= 0", "before the answer ends"),
+    ({"think_s": INF}, "query.stages[0].think_s (=inf)", "must be finite", "for ever"),
+    ({"think_s": {"lognormal": {"mean": 9, "cv": 1}}}, "query.stages[0].think_s", "must be a number", "drawn"),
+    ({"turns": 1}, "query.stages[0].think_s (=5)", "give turns of at least 2", "a pause before nothing"),
+]
+
+
+@pytest.mark.parametrize(("change", "starts", "holds", "because"), TURNS, ids=[row[3] for row in TURNS])
+def test_bad_turns_and_pauses_are_refused_in_one_line(
+    change: dict[str, Any], starts: str, holds: str, because: str
+) -> None:
+    with pytest.raises(ScenarioError) as caught:
+        Scenario.from_dict(GOOD | {"query": {"stages": [SESSION | change]}})
+    assert str(caught.value).startswith(starts), because
+    assert holds in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_first_of_several_mistakes_is_named_and_the_others_counted() -> None:

@@ -104,6 +104,55 @@ def test_what_was_not_calibrated_stays_the_planners_and_says_why(file: Path, cha
     assert said in row.source
 
 
+def test_a_calibration_of_another_deployment_is_a_warning_of_every_answer(file: Path) -> None:
+    """One row of thirty is not seen: the answer says what differs, all of it, where callers show it."""
+    wrong = {"hardware": "h200-sxm-141gb", "engine.quantization": "fp8", "slo": {"p99_ttft_ms": "<=60000"}}
+    other = calibrated(file).with_values(wrong)
+    (said,) = planner.simulate(other, requests=200).as_dict()["warnings"]
+    assert said == (
+        "calibration calibration.json is NOT USED: it is of hardware h100-sxm-80gb, engine.quantization bf16; "
+        "this is h200-sxm-141gb, fp8. The step cost is the planner's own"
+    )
+    assert planner.capacity(other, requests=1000).as_dict()["warnings"] == [said]
+    assert planner.plan(other, requests=1000, worlds=0).as_dict()["warnings"] == [said]
+    none_holds = other.with_values({"slo": {"p99_ttft_ms": "<=1"}})
+    document = planner.plan(none_holds, requests=1000, worlds=0).as_dict()
+    assert (document["feasible"], document["warnings"]) == (False, [said])
+
+
+CHOICES: list[tuple[list[int], str, list[str], str]] = [
+    ([2, 1], "<=60000", [], "one GPU is the cheapest, and it is calibrated"),
+    ([2, 4], "<=60000", ["engine.tensor_parallel_size 1; this is 2"], "two GPUs are the cheapest, of no calibration"),
+    ([2, 1], "<=1", [], "none holds, but one of them was judged by its calibration"),
+    ([2, 4], "<=1", ["engine.tensor_parallel_size 1; this is 2"], "none holds, and none of them is calibrated"),
+]
+
+
+@pytest.mark.parametrize(("sizes", "limit", "said", "because"), CHOICES)
+def test_a_plan_warns_of_what_its_answer_rests_on(
+    file: Path, sizes: list[int], limit: str, said: list[str], because: str
+) -> None:
+    scenario = calibrated(file).with_values(
+        {"engine.tensor_parallel_size": sizes, "slo": {"p99_ttft_ms": limit}, "fleet": {"max_gpus": 8}}
+    )
+    warnings = planner.plan(scenario, requests=1000, worlds=0).as_dict()["warnings"]
+    assert len(warnings) == len(said), because
+    assert all(part in warning for part, warning in zip(said, warnings, strict=True)), because
+
+
+def test_a_calibration_that_belongs_or_is_not_there_warns_of_nothing(file: Path) -> None:
+    assert planner.simulate(calibrated(file), requests=200).as_dict()["warnings"] == []
+    assert planner.simulate(LIGHT, requests=200).as_dict()["warnings"] == []
+
+
+def test_a_calibrated_step_with_an_estimated_cache_is_a_warning(file: Path) -> None:
+    (said,) = planner.simulate(calibrated(file, max_num_seqs=128), requests=200).as_dict()["warnings"]
+    assert said == (
+        "calibration calibration.json knows the KV cache with engine.max_num_seqs 64; this is 128. "
+        "The KV cache is the planner's own estimate"
+    )
+
+
 def test_worlds_vary_as_the_fit_does_and_not_as_the_planners_guess(file: Path) -> None:
     own = worlds(deploy(only_candidate(LIGHT, "a test")), 0, 200)
     used = worlds(deploy(only_candidate(calibrated(file), "a test")), 0, 200)
@@ -140,6 +189,19 @@ def test_a_later_planner_with_other_constants_keeps_the_measured_seconds(file: P
     other.write_text(json.dumps(document))
     used, again = (deploy(only_candidate(calibrated(path), "a test")) for path in (file, other))
     assert again.cost.tokens_s[1] == pytest.approx(2.0 * used.cost.tokens_s[1])
+
+
+def test_an_uncalibrated_cpu_says_in_words_whose_kernels_stand_in() -> None:
+    """A GPU's curve is no CPU's: nobody knows in which direction it errs, and people must see that without --json."""
+    engine = {"max_model_len": 2048, "max_num_seqs": 8, "num_gpu_blocks_override": 100}
+    answer = planner.simulate(scenario_of(1, 100, 10, model="qwen3-0.6b", hardware="cpu", engine=engine), requests=200)
+    (row,) = [row for row in answer.as_dict()["provenance"] if row["what"] == "kernel path: CPU"]
+    assert (row["kind"], row["errs"]) == ("assumed", "unknown")
+    assert row["source"].startswith("a guess until planner calibrate measures it: an A100's kernels stand in")
+    (shown,) = [line for line in str(answer).splitlines() if "kernel path: CPU" in line]
+    assert "unknown" in shown
+    gpu = planner.simulate(LIGHT, requests=200).as_dict()
+    assert not [row for row in gpu["provenance"] if row["what"] == "kernel path: CPU"]
 
 
 def test_every_part_of_a_mixture_on_a_cpu_has_a_size() -> None:
@@ -194,6 +256,11 @@ def test_the_commands_calibrate_validate_and_simulate_in_a_row(records: list[Pat
     assert abs(compared["figures"]["tpot_ms.p50"]["error"]) < 0.03
     said = run("validate", "--records", names[1])
     assert "not calibrated" in said.output
+    assert "WARNING" not in said.output
+    other = run("validate", "--records", names[1], "--set", f"calibration={out}", "--set", "engine.enforce_eager=true")
+    assert "not calibrated" in other.stdout
+    assert "WARNING: calibration cal.json is NOT USED: it is of engine.enforce_eager False" in other.stdout
+    assert "planner: warning: calibration cal.json is NOT USED" in other.stderr
     assert "send lag p50" in said.output
 
 

@@ -95,6 +95,15 @@ def test_json_is_one_document_without_nan_and_nothing_else(calls, verb):
     assert "" == result.stderr
 
 
+@pytest.mark.parametrize("verb", ["plan", "simulate", "capacity"])
+def test_warnings_of_an_answer_stand_on_standard_error_too(monkeypatch, verb):
+    answer = Answer({"verb": verb, "warnings": ["the calibration is of another model"]})
+    monkeypatch.setattr(planner, verb, lambda scenario, **options: answer, raising=False)
+    result = run(verb, "ai-search", "--json")
+    assert "planner: warning: the calibration is of another model\n" == result.stderr
+    assert answer.document == json.loads(result.stdout)
+
+
 def test_set_changes_keys_in_order_the_last_one_wins(calls):
     run("plan", "ai-search", "--set", "peak_qps=1", "--set", "traffic.peak_qps=40", "--set", "hardware=[h100, h200]")
     _, scenario, _ = calls[0]

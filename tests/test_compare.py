@@ -183,6 +183,18 @@ def test_what_differs_is_named_and_the_predicted_change_stands_beside_the_measur
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_a_run_that_is_invalid_is_the_first_thing_said(runs: dict[str, Path], tmp_path: Path):
+    end = RunEnd(finished_at="2026-01-01T00:01:00+00:00", reason="complete", rows=400, invalid=["client busy"])
+    spoiled = write_records(tmp_path / "i.jsonl", scenario_with(), end=end)
+    for a, b, said in (
+        (runs["on"], spoiled, "NOT TO BE USED: B is INVALID. From A to B"),
+        (spoiled, runs["on"], "NOT TO BE USED: A is INVALID. From A to B"),
+        (spoiled, spoiled, "NOT TO BE USED: both runs are INVALID. From A to B"),
+        (runs["on"], runs["again"], "From A to B"),
+    ):
+        assert str(compare(a, b)).startswith(said)
+
+
 def shed(row: RequestRow) -> RequestRow:
     """A long answer is refused with 429."""
     if row.asked_output_tokens < 30:

@@ -36,7 +36,7 @@ def answer(*arguments: str) -> dict[str, Any]:
     return document
 
 
-PLANS = [("ai-search", 16), ("two-stage-search", 1), ("moe-vs-dense", 12), ("demo", 1)]
+PLANS = [("ai-search", 16), ("two-stage-search", 1), ("moe-vs-dense", 12), ("demo", 1), ("chat-sessions", 1)]
 
 
 @pytest.mark.parametrize(("example", "candidates"), PLANS)
@@ -55,7 +55,7 @@ def test_a_planned_example_has_a_fleet_its_cost_and_every_candidate(example, can
     assert margin == pytest.approx(document["margin"]["usd_per_query"])
 
 
-@pytest.mark.parametrize("example", ["chat-closed-loop", "two-stage-search", "cpu-tiny"])
+@pytest.mark.parametrize("example", ["chat-closed-loop", "two-stage-search", "cpu-tiny", "chat-sessions"])
 def test_a_simulated_example_has_the_contracts_figures(example):
     document = answer("simulate", example, "--requests", "500")
     assert set() == RUN - set(document)
@@ -92,6 +92,7 @@ def test_the_trace_example_replays_a_file_named_on_the_command_line(tmp_path, mo
 
 def test_every_example_is_run_by_a_test():
     tested = {"ai-search", "two-stage-search", "moe-vs-dense", "chat-closed-loop", "trace-azure", "demo", "cpu-tiny"}
+    tested |= {"chat-sessions"}
     assert tested == {path.stem for path in EXAMPLES}
 
 

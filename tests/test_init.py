@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from emulator_process import emulator, fast_scenario
-from test_live import closed_port
+from live_server import closed_port
 
 from planner.cli.app import cli
 from planner.deployment import only_candidate
@@ -17,7 +17,7 @@ from planner.live import ServerFacts
 from planner.readers.vllm_args import parse_serve_command
 from planner.scenario import Scenario
 from planner.scenario.writing import Draft, Value, flow, scenario_text
-from planner.studies.drafts import blank_draft, draft_from_arguments, draft_from_server
+from planner.studies.drafts import blank_draft, draft_from_arguments, draft_from_server, left_open
 
 
 def run(*arguments: str) -> Result:
@@ -80,6 +80,13 @@ def test_a_running_server_becomes_a_scenario_that_lacks_only_its_hardware(tmp_pa
     assert (options.max_model_len, options.block_size, options.num_gpu_blocks_override) == (4096, 16, 4096)
     assert filled.model == ("qwen3-0.6b",)
     assert options.enable_prefix_caching
+
+
+@pytest.mark.parametrize("wait", ["nan", "inf", "-1"])
+def test_a_time_to_wait_that_is_none_is_refused(wait: str):
+    answer = run("init", "--wait", wait)
+    assert answer.exit_code == 2
+    assert "--wait" in answer.stderr
 
 
 def test_no_server_is_an_endpoint_that_failed():
@@ -218,6 +225,38 @@ def test_the_model_of_a_command_line(command: str, model: str | None, because: s
     assert parse_serve_command(command).model == model, because
 
 
+def test_an_unknown_model_is_in_the_list_to_fill_in():
+    answer = run("init", "--vllm-args", "vllm serve org/nobody-9b")
+    assert answer.exit_code == 0
+    (said,) = [line for line in answer.stderr.splitlines() if "to fill in" in line]
+    keys = said.removeprefix("scenario written; to fill in: ").split(", ")
+    assert keys[:3] == ["model", "hardware", "traffic.peak_qps"]
+    assert len(keys) == sum("# fill in" in line for line in answer.stdout.splitlines())
+
+
+def test_every_key_to_fill_in_can_be_given_by_set(tmp_path: Path):
+    """The list is not only for the eye: each of its names is a key of the scenario."""
+    draft = draft_from_arguments(parse_serve_command("vllm serve org/nobody-9b"))
+    whole = blank_draft()
+    scenario = loaded(scenario_text(whole), tmp_path)
+    for key in left_open(draft):
+        value = scenario.as_dict()
+        for step in re.findall(r"[^.\[\]]+", key):
+            value = value[int(step) if step.isdecimal() else step]
+        assert scenario.with_values({key: value}).as_dict() == scenario.as_dict(), key
+    assert left_open(whole) == []
+
+
+def test_what_is_not_carried_over_is_said_on_standard_error():
+    command = "vllm serve qwen3-8b --enable-lora --port 80 --new-flag sk-1234 --quantization odd"
+    answer = run("init", "--vllm-args", command)
+    assert "warning: not carried over, though they change speed or memory: --enable-lora\n" in answer.stderr
+    assert "not carried over (without effect on a plan, or not known here): --port --new-flag\n" in answer.stderr
+    assert "warning: --quantization odd has no counterpart here" in answer.stderr
+    assert "1234" not in answer.output
+    assert "carried over" not in run("init", "--vllm-args", "vllm serve qwen3-8b -tp 2").stderr
+
+
 def test_no_flag_is_lost_and_no_secret_is_kept():
     command = (
         "vllm serve m --api-key sk-1234 --hf-token hf_5678 --speculative-config '{\"a\": 1}' --new-flag x --enable-lora"
@@ -237,6 +276,11 @@ def test_no_flag_is_lost_and_no_secret_is_kept():
         ("vllm serve m --gpu-memory-utilization 9", "--gpu-memory-utilization"),
         ("vllm serve m --max-num-seqs", "--max-num-seqs"),
         ("vllm serve --model", "has no value"),
+        ("vllm serve m --max-num-seqs 0", "--vllm-args --max-num-seqs (=0): must be >= 1"),
+        ("vllm serve m --max-num-seqs 70000", "--max-num-seqs (=70000): must be <= 65536"),
+        ("vllm serve m -tp 0", "--vllm-args --tensor-parallel-size (=0): must be >= 1"),
+        ("vllm serve m --max-model-len 1", "--max-model-len (=1): must be >= 2"),
+        ("vllm serve m --gpu-memory-utilization nan", "--gpu-memory-utilization (=nan): is no value for it"),
     ],
 )
 def test_a_command_line_that_vllm_would_refuse_is_bad_input(command: str, rule: str):

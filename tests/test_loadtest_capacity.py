@@ -149,6 +149,39 @@ def test_an_interruption_anywhere_leaves_the_steps_before_it(runs: Runs, monkeyp
     assert found.document["simulated"]["not_simulated"] == "stopped by the user"
 
 
+@pytest.mark.parametrize("rows", [False, True], ids=["before any row", "within the first step"])
+def test_a_search_stopped_before_a_step_was_complete_measured_nothing(
+    runs: Runs, rows: bool, monkeypatch: pytest.MonkeyPatch
+):
+    def judge(rate: float, number: int) -> LoadTest:
+        if rows:
+            return with_values(runs.broken, ended="interrupted", valid=False, invalid=["interrupted"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loadtest_capacity, "capacity", lambda *_, **__: pytest.fail("nobody waits for a simulation"))
+    found = Steps(judge).search()
+    assert found.document["ended"] == "stopped by the user"
+    assert found.document["max_rate_qps"] is None, "what was not measured is not zero"
+    assert "NOTHING WAS MEASURED YET: stopped by the user before a step was complete." in str(found)
+    assert "NO RATE HELD" not in str(found)
+
+
+def test_a_first_step_that_the_load_tester_spoiled_measured_nothing(runs: Runs):
+    found = Steps(lambda rate, number: with_values(runs.held, valid=False, invalid=["client busy"])).search()
+    assert found.document["max_rate_qps"] is None
+    assert "NOTHING WAS MEASURED: at 40 queries/s by the load tester itself: client busy." in str(found)
+
+
+def test_warnings_of_steps_are_told_once_with_the_rates_that_they_are_of(runs: Runs):
+    def judge(rate: float, number: int) -> LoadTest:
+        warnings = ["of all", *(["of this one"] if number == 2 else [])]
+        return with_values(runs.held if rate < 50 else runs.broken, warnings=warnings)
+
+    found = Steps(judge).search()
+    assert found.document["warnings"] == ["of all", "at 60 queries/s: of this one"]
+    assert "WARNING: of all." in str(found)
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [

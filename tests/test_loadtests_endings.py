@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from planner.records import RequestRow, RunHeader
-from tests.fault_server import fault_server
+from tests.fault_server import FAST, fault_server
 from tests.loadtest_process import (
     ROOT,
     SCENARIO,
@@ -26,13 +26,6 @@ from tests.loadtest_process import (
     wait_for_rows,
     write_scenario,
 )
-
-FAST = ("--first-s", "0.005", "--gap-s", "0.002")
-
-
-def stages(*given: dict[str, object]) -> dict[str, object]:
-    return {"stages": [{"prompt_tokens": 40, "output_tokens": 6, **stage} for stage in given]}
-
 
 # --- endings ---
 

@@ -50,6 +50,29 @@ def loads(draw: st.DrawFn) -> Load:
 
 
 @settings(max_examples=150, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 4), st.randoms(use_true_random=False))
+def test_a_session_is_whole_on_one_worker(begins: list[bool], workers: int, chance: Any) -> None:
+    open_ends: list[int] = []
+    follows: list[int] = []
+    for query, begin in enumerate(begins):
+        before = -1 if begin or not open_ends else open_ends.pop(chance.randrange(len(open_ends)))
+        follows.append(before)
+        open_ends.append(query)
+    ones, queries = np.ones(len(follows), np.int32), len(follows)
+    load = Load(np.arange(queries) / 8, ones, ones, think_s=np.arange(queries) / 4, follows=np.array(follows))
+    parts = [Part.decode(json_roundtrip(part.encode())) for part in parts_of(load, [1] * workers)]
+    assert sorted(np.concatenate([part.query for part in parts]).tolist()) == list(range(queries))
+    for part in parts:
+        known = part.query.tolist()
+        before = [known[place] if place >= 0 else -1 for place in part.follows.tolist()]
+        assert before == [follows[query] for query in known]
+        assert part.think_s.tolist() == [query / 4 for query in known]
+    sessions = sum(before < 0 for before in follows)
+    shares = sorted(int(np.count_nonzero(part.follows < 0)) for part in parts)
+    assert (sum(shares), shares[-1] - shares[0] <= 1) == (sessions, True), "shared out evenly"
+
+
+@settings(max_examples=150, deadline=None)
 @given(loads(), st.integers(1, 4), st.randoms(use_true_random=False))
 def test_workers_share_a_load_without_overlap_and_without_loss(load: Load, workers: int, chance: Any) -> None:
     users = [0] * workers

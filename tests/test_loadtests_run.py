@@ -13,18 +13,12 @@ import pytest
 from planner import vllm_metrics
 from planner.live import connect, scrape
 from tests.emulator_process import emulator, fast_scenario
-from tests.fault_server import fault_server
+from tests.fault_server import FAST, fault_server
 from tests.loadtest_process import (
     loadtest,
+    stages,
     write_scenario,
 )
-
-FAST = ("--first-s", "0.005", "--gap-s", "0.002")
-
-
-def stages(*given: dict[str, object]) -> dict[str, object]:
-    return {"stages": [{"prompt_tokens": 40, "output_tokens": 6, **stage} for stage in given]}
-
 
 # --- open loop ---
 

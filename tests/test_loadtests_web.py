@@ -13,10 +13,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tests.fault_server import fault_server
+from tests.fault_server import FAST, fault_server
 from tests.loadtest_process import LOCUSTFILE, PATIENCE_S, command, read_lines, started, write_scenario
-
-FAST = ("--first-s", "0.005", "--gap-s", "0.002")
 
 
 def free_port() -> int:
@@ -121,3 +119,19 @@ def test_a_key_goes_to_no_server_that_the_page_names(tmp_path: Path) -> None:
     assert "the API key goes to no server but the command line's --host" in errors
     assert "sk-secret" not in errors
     assert not records.exists()
+
+
+def test_the_page_listens_on_this_machine_alone_unless_told_otherwise(tmp_path: Path) -> None:
+    """127.0.0.2 is this machine too: who listens on all addresses answers there."""
+    for variables, answers, because in (
+        ({}, False, "the page has no password"),
+        ({"LOCUST_WEB_HOST": "*"}, True, "whoever wants all addresses says so"),
+    ):
+        port = free_port()
+        arguments = web_command(write_scenario(tmp_path), "http://127.0.0.1:9", tmp_path / "r.jsonl", port)
+        place = arguments.index("--web-host")
+        with started([*arguments[:place], *arguments[place + 2 :]], **variables):
+            wait_until_up(f"http://127.0.0.1:{port}")
+            with socket.socket() as client:
+                client.settimeout(5)
+                assert (client.connect_ex(("127.0.0.2", port)) == 0) == answers, because

@@ -6,22 +6,17 @@ import re
 import socket
 from pathlib import Path
 
-from tests.fault_server import fault_server
+from tests.fault_server import FAST, fault_server
 from tests.loadtest_process import (
     Ended,
     command,
     loadtest,
     read_lines,
+    stages,
     started,
     wait_for_rows,
     write_scenario,
 )
-
-FAST = ("--first-s", "0.005", "--gap-s", "0.002")
-
-
-def stages(*given: dict[str, object]) -> dict[str, object]:
-    return {"stages": [{"prompt_tokens": 40, "output_tokens": 6, **stage} for stage in given]}
 
 
 def free_port() -> int:

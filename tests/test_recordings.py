@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from guidellm_specimens import current
 from recorded import scenario_of, write_run
 
 from planner.errors import DataFileError
@@ -33,18 +34,6 @@ def vllm_bench(**changes: Any) -> dict[str, Any]:
         "output_lens": [3, 0],
         "errors": ["", "Service Unavailable"],
     } | changes
-
-
-def guidellm(**changes: Any) -> dict[str, Any]:
-    """As GuideLLM writes one answered request."""
-    timings = {
-        "targeted_start": 999.9,
-        "request_start": 1000.0,
-        "first_token_iteration": 1000.2,
-        "last_token_iteration": 1000.5,
-    }
-    request = {"info": {"timings": timings}, "prompt_tokens": 100, "output_tokens": 4} | changes
-    return {"benchmarks": [{"requests": {"successful": [request], "errored": [], "incomplete": []}}]}
 
 
 def written(folder: Path, document: Any) -> Path:
@@ -91,6 +80,35 @@ def test_a_torn_line_in_the_middle_is_refused_by_its_number(own: Path) -> None:
         read_recordings(own)
 
 
+def test_a_damaged_line_names_its_file_its_line_and_the_rule_because_several_files_are_read_at_once(own: Path) -> None:
+    """Lines are counted as an editor counts them: empty ones too."""
+    lines = own.read_bytes().splitlines(keepends=True)
+    own.write_bytes(b"".join([lines[0], b"\n", lines[1], b'{"record":"request","request":"one"}\n', *lines[3:]]))
+    with pytest.raises(DataFileError) as caught:
+        read_recordings(own)
+    assert str(caught.value).startswith(f'{own}, line 4 (={{"record":"request","request":"one"}}): is no record: ')
+
+
+def test_a_damaged_first_line_is_still_a_line_of_ours(own: Path) -> None:
+    lines = own.read_bytes().splitlines(keepends=True)
+    renamed = own.with_suffix(".log")
+    renamed.write_bytes(b"".join([lines[0][40:], *lines[1:]]))
+    own.write_bytes(renamed.read_bytes())
+    alone = own.with_name("alone.jsonl")
+    alone.write_bytes(lines[0][40:])
+    for path in (own, renamed, alone):
+        with pytest.raises(DataFileError, match=f"{path.name}, line 1 .*is no record"):
+            read_recordings(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n  \n"])
+@pytest.mark.parametrize("name", ["run.jsonl", "report.json"])
+def test_an_empty_file_says_so_and_how_records_are_made(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataFileError, match="is empty; planner loadtest SCENARIO --host URL --out FILE writes records"):
+        read_recordings(tmp_path / name)
+
+
 def test_a_request_twice_is_refused_because_it_would_count_twice(own: Path) -> None:
     lines = own.read_bytes().splitlines(keepends=True)
     own.write_bytes(b"".join([*lines[:3], lines[2], *lines[3:]]))
@@ -108,17 +126,8 @@ def test_vllm_bench_times_start_with_the_first_request(tmp_path: Path) -> None:
     assert recording.gap_start.tolist() == [0, 2, 2]
 
 
-def test_guidellm_times_are_read_in_both_of_its_forms(tmp_path: Path) -> None:
-    (recording,) = read_recordings(written(tmp_path, guidellm()))
-    assert (recording.scheduled_s[0], recording.sent_s[0]) == pytest.approx((-0.1, 0.0))
-    assert (recording.first_token_s[0], recording.last_token_s[0]) == pytest.approx((0.2, 0.5))
-    old = {"info": None, "start_time": 1000.0, "first_token_time": 1000.2, "last_token_time": 1000.5}
-    (flat,) = read_recordings(written(tmp_path, guidellm(**old)))
-    assert flat.first_token_s[0] == pytest.approx(0.2)
-
-
 def test_a_report_of_several_benchmarks_is_several_runs(tmp_path: Path) -> None:
-    report = guidellm()
+    report = current()
     report["benchmarks"] *= 2
     assert [one.name for one in read_recordings(written(tmp_path, report))] == ["report.json-0", "report.json-1"]
 
@@ -127,7 +136,6 @@ WRONG: list[tuple[Any, str]] = [
     (vllm_bench(itls=None), "report.itls: report.json: is required for single requests"),
     (vllm_bench(ttfts=[0.2]), r"report.ttfts \(=1\): report.json: must be as long as start_times \(=2\)"),
     (vllm_bench(input_lens=["a", 1]), "report.input_lens"),
-    (guidellm(prompt_tokens=None), r"report.benchmarks\[0\].requests.successful\[0\]"),
     ({"benchmarks": [{"metrics": {}}]}, r"report.benchmarks\[0\].requests.successful"),
     ({"some": "thing"}, "neither planner loadtest's"),
     ([1, 2], "must be a JSON object"),

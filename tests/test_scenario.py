@@ -123,6 +123,7 @@ ROUND_TRIPS = [
     ("engine.enforce_eager", [True, False]),
     ("engine.vllm_version", "0.24.1"),
     ("query.stages[0].prompt_tokens", {"uniform": [10, 20]}),
+    ("query.stages[0].turns", 4),
     ("query.stages[0].prompt_tokens", {"normal": {"mean": 10, "sd": 2, "min": 5, "max": 20}}),
     ("query.stages[0].prompt_tokens", {"histogram": {"file": "a.csv", "column": "n"}}),
     ("slo", {"p99.9_e2e_ms": "<=12.5", "mean_itl_ms": "<=30"}),

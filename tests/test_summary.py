@@ -303,3 +303,18 @@ def pruned(value: Any, chance: random.Random) -> Any:
 def test_whatever_is_absent_the_text_is_readable(name, seed):
     write, document = TEXTS.get(name, (plan_text, NO_FLEET))
     check(write(pruned(document, random.Random(seed))))
+
+
+# --- warnings ---
+
+
+@pytest.mark.parametrize("name", [*TEXTS, "no fleet"])
+def test_a_warning_stands_before_the_first_figure(name):
+    text_of, document = TEXTS.get(name, (plan_text, NO_FLEET))
+    without, given = text_of(document), text_of({**document, "warnings": ["calibration c.json is NOT USED"]})
+    assert "WARNING: calibration c.json is NOT USED." in given
+    before = given.partition("WARNING:")[0]
+    assert "\n\n" in before.strip()  # the scenario's name, then the answer
+    assert "Limits" not in before
+    assert "WARNING" not in without
+    assert given.replace("WARNING: calibration c.json is NOT USED.\n", "") == without

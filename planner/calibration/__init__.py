@@ -7,13 +7,13 @@ what the records cannot tell · `answer` is the verb, `compared` holds a run aga
 """
 
 from planner.calibration.answer import Calibrated, calibrate
-from planner.calibration.compared import Comparison, compare_recordings
+from planner.calibration.compared import ReplayComparison, compare_recordings
 from planner.calibration.replayed import RecordedRun, recorded_runs, replay_run
 
 __all__ = [
     "Calibrated",
-    "Comparison",
     "RecordedRun",
+    "ReplayComparison",
     "calibrate",
     "compare_recordings",
     "recorded_runs",

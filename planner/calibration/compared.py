@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from planner.calibration.replayed import RecordedRun, recorded_runs, replay_run
 from planner.calibration.validity import ending, refuse_invalid
 from planner.coefficients import StepCost
-from planner.deployment import SCHEMA_VERSION
+from planner.deployment import SCHEMA_VERSION, warnings_document
 from planner.readers.recordings import Recording
 from planner.scenario import Scenario
 from planner.simulation.quantiles import gap_quantile_s, quantile
@@ -29,7 +29,7 @@ Pair = tuple[float, float]  # measured, simulated
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ReplayComparison:
     """The answer of `validate --records`; `document` has the JSON names."""
 
     document: dict[str, Any] = field(repr=False)
@@ -48,7 +48,7 @@ def compare_recordings(
     changes: Mapping[str, Any] | None = None,
     *,
     allow_invalid: bool = False,
-) -> Comparison:
+) -> ReplayComparison:
     """Every recording against the simulator, under its own scenario or the given one with its calibration.
 
     Raises InputError for a run that its load test marked invalid, unless those are allowed.
@@ -59,7 +59,7 @@ def compare_recordings(
     errors = {
         name: [abs(run["figures"][name]["error"]) for run in compared if name in run["figures"]] for name in names
     }
-    return Comparison(
+    return ReplayComparison(
         {
             "schema_version": SCHEMA_VERSION,
             "runs": compared,
@@ -78,6 +78,7 @@ def _compared(run: RecordedRun) -> dict[str, Any]:
         "model": deployment.candidate.model.name,
         "hardware": deployment.candidate.gpu.name,
         "calibrated": deployment.calibrated is not None,
+        "warnings": warnings_document([deployment]),
         "requests": int(np.count_nonzero(counted)),
         "failed": sum(1 for error in run.recording.errors if error),
         "ended": ending(run.recording),

@@ -244,7 +244,8 @@ def _cached(recording: Recording, row: I64, load: Load, shared: SharedBlocks, de
             ids = shared.ids[shared.start[i] : shared.start[i] + shared.count[i]].tolist()
             hits = next((place for place, content in enumerate(ids) if content not in seen), len(ids))
             implied[i] = min(hits, (int(load.prompt_tokens[i]) - 1) // block) * block
-            seen.update(ids)
+            computed = int(load.prompt_tokens[i] + load.output_tokens[i]) - 1  # all but the last token
+            seen.update(ids[: computed // block])
     if recording.cached_tokens is None:
         return implied
     said = recording.cached_tokens[row]

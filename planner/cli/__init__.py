@@ -2,7 +2,8 @@
 
 Where to look: `app` the verbs and what an error becomes · `options` what verbs share, and how a scenario is found ·
 `output` JSON, tables, files, progress · `plan`, `simulate`, `capacity`, `sweep`, `validate`, `emulate`,
-`catalogue`, `schema` the verbs.
+`loadtest`, `calibrate`, `init`, `catalogue`, `schema` the verbs; of `loadtest`: `loadtest_runs` what it does,
+`loadtest_process` Locust as a process, `loadtest_watch` what is seen meanwhile, `loadtest_extras` files beside it.
 Whatever is slow to import (numba, pandas, matplotlib, scipy) is imported inside a verb, so that help comes at once.
 """
 

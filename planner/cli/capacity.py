@@ -7,7 +7,7 @@ from typing import Literal
 import click
 
 from planner.cli.options import check_enough, check_length, read_scenario, scenario_options
-from planner.cli.output import compile_note, json_text, progress_bar
+from planner.cli.output import compile_note, json_text, progress_bar, warn_of
 
 
 @click.command(short_help="The most load that a fleet carries within the service levels.")
@@ -41,5 +41,6 @@ def capacity(
 
     with compile_note(), progress_bar() as progress:
         result = answer(scenario, vary=vary, seed=seed, requests=requests, progress=progress)
+    warn_of(result.as_dict())
     click.echo(json_text(result.as_dict()) if as_json else str(result))
     return 0 if result.feasible else 1

@@ -32,6 +32,18 @@ def write_extras(test: LoadTest, export: Path | None, plots: Path | None) -> Non
     write_file(plots / "timeline.png", image(timeline_chart(name, *timeline(test)), "png"))
 
 
+def writable_anew(records: Path) -> None:
+    """Refuse a file for the records that could not be made: before the server is loaded, by the option's own name."""
+    try:
+        with records.open("xb"):
+            pass
+        records.unlink()
+    except OSError as error:
+        taken = isinstance(error, FileExistsError)
+        reason = "exists already; records are not overwritten" if taken else error.strerror or str(error)
+        raise click.UsageError(f"--out {click.format_filename(records)}: {reason}.") from None
+
+
 def make_folder(folder: Path) -> None:
     """The folder to write to, made before the work rather than after it."""
     try:

@@ -32,6 +32,13 @@ POLL_S = 0.25
 STOP_S = 30.0  # for the load tester to write its end after an interruption
 OPTION_PREFIXES = ("PLANNER_", "LOCUST_")  # of variables that stand for the load tester's options
 TAIL_BYTES = 4000
+# What the load tester calls its options, and what this verb does, where the two differ.
+OWN_NAMES = {
+    "--records": "--out",
+    "--duration-s": "--duration",
+    "--warmup-s": "--warmup",
+    "--send-lag-limit-ms": "--send-lag-limit",
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class Order:
             if value is not None:
                 words += [option, str(value)]
         if self.processes > 1:
-            words += ["--processes", str(self.processes)]
+            words += ["--processes", str(self.processes), "--master-bind-host", "127.0.0.1"]
         for setting in self.settings:
             words += ["--set", setting]
         return words
@@ -234,6 +241,8 @@ def _failed(code: int, said: list[str], order: Order, endpoint: Endpoint) -> Pla
     """Why nothing was recorded, in the load tester's own words."""
     own = [line.partition("error: ")[2] for line in said if "error: " in line]
     last = own[-1] if own else said[-1] if said else f"exit code {code}"
+    for theirs, ours in OWN_NAMES.items():
+        last = last.replace(theirs, ours)
     if code == EndpointError.exit_code:
         return EndpointError(endpoint.url, "load test", last)
     return DataFileError("records", order.records, f"nothing was recorded: {last}")

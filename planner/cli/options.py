@@ -41,6 +41,30 @@ class OutputFile(click.Path):
         return path
 
 
+class Number(click.types.FloatParamType):
+    """A finite number from `low` to `high`, or above `low`; click's own types let NaN through, and often infinity."""
+
+    name = "number"
+
+    def __init__(self, low: float, high: float, *, above: bool = False, unit: str = "") -> None:
+        self.low, self.high, self.above, self.unit = low, high, above, unit
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; a usage error for one that is not finite or out of bounds."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number) or number < self.low or (self.above and number == self.low):
+            self.fail(f"{value} must be {'above' if self.above else 'at least'} {self.low:g} and finite.", param, ctx)
+        if number > self.high:
+            unit = f" {self.unit}" if self.unit else ""
+            self.fail(f"{value} must be at most {self.high:.12g}{unit}.", param, ctx)
+        return number
+
+
+def seconds(*, zero: bool = False) -> Number:
+    """A length of time in seconds, above 0 or, with `zero`, from 0 on, and no longer than can be simulated."""
+    return Number(0, MOST_SECONDS, above=not zero, unit="seconds")
+
+
 def scenario_options(command: F) -> F:
     """SCENARIO, --set, --requests, --seed, --json: what every verb that simulates takes."""
     for decorate in (
@@ -123,15 +147,6 @@ def examples_folder() -> Path:
     package = Path(planner.__file__).parent
     inside = package / "examples"
     return inside if inside.is_dir() else package.parent / "examples"
-
-
-def seconds(context: click.Context, parameter: click.Parameter, value: float | None) -> float | None:
-    """An option's callback: the number is above 0 and finite, and a simulation may last so long."""
-    if value is not None and not (value > 0 and math.isfinite(value)):
-        raise click.BadParameter(f"{value} must be above 0 and finite.", context, parameter)
-    if value is not None and value > MOST_SECONDS:
-        raise click.BadParameter(f"{value} must be at most {MOST_SECONDS:.0f} seconds.", context, parameter)
-    return value
 
 
 def check_enough(requests: int | None) -> None:

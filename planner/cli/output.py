@@ -43,6 +43,17 @@ def write_file(path: Path, data: str | bytes) -> None:
         raise click.FileError(str(path), error.strerror) from None
 
 
+def warn(text: str) -> None:
+    """One line on standard error."""
+    click.echo(f"planner: warning: {text}", err=True)
+
+
+def warn_of(document: Mapping[str, Any]) -> None:
+    """An answer's own `warnings`, also where its text goes elsewhere."""
+    for text in document.get("warnings") or []:
+        warn(text)
+
+
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table with rules and folded cells on a terminal, aligned columns elsewhere."""
     if sys.stdout.isatty():

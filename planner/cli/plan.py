@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from planner.cli.options import OutputFile, check_enough, check_length, read_scenario, scenario_options
-from planner.cli.output import compile_note, json_text, progress_bar, write_file
+from planner.cli.output import compile_note, json_text, progress_bar, warn, warn_of, write_file
 
 
 @click.command(short_help="The cheapest fleet that holds the service levels.")
@@ -39,12 +39,13 @@ def plan(
     check_length(scenario, requests=requests)
     if scenario.fleet.replicas is not None:
         rule = "has no effect: plan chooses the replicas; fleet.min_replicas is the floor"
-        click.echo(f"planner: warning: fleet.replicas (={scenario.fleet.replicas}) {rule}", err=True)
+        warn(f"fleet.replicas (={scenario.fleet.replicas}) {rule}")
     from planner import plan as answer
 
     with compile_note(), progress_bar() as progress:
         result = answer(scenario, seed=seed, requests=requests, progress=progress)
     if out is not None:
         write_file(out, json_text(result.as_dict()) + "\n")
+    warn_of(result.as_dict())
     click.echo(json_text(result.as_dict()) if as_json else str(result))
     return 0 if result.feasible else 1

@@ -5,14 +5,12 @@ from __future__ import annotations
 import click
 
 from planner.cli.options import check_length, read_scenario, scenario_options, seconds
-from planner.cli.output import compile_note, json_text
+from planner.cli.output import compile_note, json_text, warn_of
 
 
 @click.command(short_help="One fleet under one load.")
 @scenario_options
-@click.option(
-    "--duration", type=float, callback=seconds, metavar="SECONDS", help="Simulated seconds, in place of --requests."
-)
+@click.option("--duration", type=seconds(), metavar="SECONDS", help="Simulated seconds, in place of --requests.")
 def simulate(
     source: str,
     settings: tuple[str, ...],
@@ -35,4 +33,5 @@ def simulate(
 
     with compile_note():
         result = answer(scenario, seed=seed, requests=requests, duration_s=duration)
+    warn_of(result.as_dict())
     click.echo(json_text(result.as_dict()) if as_json else str(result))

@@ -8,7 +8,7 @@ import click
 
 from planner.cli.calibrate import read_all
 from planner.cli.options import changes_of, read_scenario
-from planner.cli.output import compile_note, json_text, print_table, progress_bar, progress_lines, write_file
+from planner.cli.output import compile_note, json_text, print_table, progress_bar, progress_lines, warn_of, write_file
 
 NEEDED = ("model", "hardware")  # of a row, and what a report may lack
 
@@ -125,6 +125,8 @@ def _replay(
     with compile_note():
         changes = None if source is not None else changes_of(settings)
         result = compare_recordings(recordings, scenario, changes, allow_invalid=allow_invalid)
+    for run in result.as_dict()["runs"]:
+        warn_of(run)
     click.echo(json_text(result.as_dict()) if as_json else str(result))
 
 

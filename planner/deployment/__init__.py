@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from planner.deployment.bands import WORLDS, Bands, bands, worlds
 from planner.deployment.candidates import Candidate, Rejected, candidates, only_candidate
-from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_document
+from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_document, warnings_document
 from planner.deployment.runs import (
     FULL_SPANS,
     Deployment,
@@ -50,5 +50,6 @@ __all__ = [
     "run_document",
     "run_length",
     "simulate",
+    "warnings_document",
     "worlds",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,14 @@ class Applied:
     same_memory: bool
 
 
+class Difference(NamedTuple):
+    """A key of the deployment in which it is not what was calibrated."""
+
+    key: str
+    here: Any
+    calibrated: Any
+
+
 def identity(candidate: Candidate) -> Identity:
     """What a calibration of this candidate belongs to."""
     options = candidate.options
@@ -50,14 +58,34 @@ def memory_settings(options: EngineOptions) -> Memory:
     return Memory(**{name: getattr(options, name) for name in Memory.model_fields})
 
 
-def first_difference(candidate: Candidate, calibration: Calibration) -> tuple[str, Any, Any] | None:
-    """The first key in which a candidate is not what was calibrated: (key, its value, the calibrated one)."""
-    mine, theirs = identity(candidate), calibration.deployment
-    for name in Identity.model_fields:
-        if getattr(mine, name) != getattr(theirs, name):
-            key = name if name in ("model", "hardware") else f"engine.{name}"
-            return key, getattr(mine, name), getattr(theirs, name)
-    return None
+def differences(candidate: Candidate, calibration: Calibration) -> list[Difference]:
+    """Every key in which a candidate is not what was calibrated: where there is one, the calibration is not used."""
+    return _differences(identity(candidate), calibration.deployment)
+
+
+def _differences(here: Identity | Memory, calibrated: Identity | Memory) -> list[Difference]:
+    pairs = [(name, getattr(here, name), getattr(calibrated, name)) for name in type(here).model_fields]
+    return [
+        Difference(name if name in ("model", "hardware") else f"engine.{name}", mine, theirs)
+        for name, mine, theirs in pairs
+        if mine != theirs
+    ]
+
+
+def unused_note(file: str, found: list[Difference]) -> str:
+    """The warning that a scenario's calibration is not used, with everything in which it is of another deployment."""
+    return f"calibration {file} is NOT USED: it is of {_words(found)}. The step cost is the planner's own"
+
+
+def cache_note(file: str, candidate: Candidate, calibration: Calibration) -> str:
+    """The warning that the step cost is calibrated but the KV cache is not the one that was reported."""
+    found = _differences(memory_settings(candidate.options), calibration.memory)
+    return f"calibration {file} knows the KV cache with {_words(found)}. The KV cache is the planner's own estimate"
+
+
+def _words(found: list[Difference]) -> str:
+    of = ", ".join(f"{one.key} {one.calibrated}" for one in found)
+    return f"{of}; this is {', '.join(str(one.here) for one in found)}"
 
 
 def apply(calibration: Calibration, prior: Breakdown, candidate: Candidate, source: str) -> tuple[Breakdown, Applied]:

@@ -90,12 +90,30 @@ def candidates(scenario: Scenario) -> list[Candidate | Rejected]:
                 cast(Routing, routing),
                 scenario.fleet.gpus_per_node,
                 choice,
-                (*model_provenance(model), *gpu_provenance(gpu), *provenance),
+                (*model_provenance(model), *gpu_provenance(gpu), *provenance, *_session_provenance(scenario, routing)),
                 calibration,
                 "" if named is None else PurePath(named).name,
             )
         )
     return found
+
+
+def _session_provenance(scenario: Scenario, routing: str) -> list[Provenance]:
+    """What is taken for granted of sessions of several turns."""
+    session = scenario.session
+    if session is None:
+        return []
+    turns = f"{session.turns} turns"
+    history = "every earlier prompt and answer of a session is sent again whole: nothing is summarised or left out"
+    where = f"{routing} sends a turn to any replica, and its history is cached where the turns before were served"
+    rows = [
+        Provenance("session history", "assumed", history, turns, errs="unknown"),
+        Provenance("session routing", "assumed", where, routing, errs="pessimistic"),
+    ]
+    if "think_s" in session.model_fields_set:
+        return rows
+    pause = "query.stages[0].think_s is not given: a turn is due when the one before has ended"
+    return [*rows, Provenance("pause between turns", "assumed", pause, "0 s", errs="optimistic")]
 
 
 def only_candidate(scenario: Scenario, verb: str) -> Candidate:

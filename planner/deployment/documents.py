@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,11 @@ def run_document(deployment: Deployment, load: Load, outcome: Outcome, around: B
         "cached_share": load.cached_share,
         "notes": [*load.notes, *_beyond(deployment, load, outcome)],
     }
+
+
+def warnings_document(deployments: Iterable[Deployment]) -> list[str]:
+    """`warnings` of an answer: what must be known before its figures are believed. No warning stands twice."""
+    return list(dict.fromkeys(warning for deployment in deployments for warning in deployment.warnings))
 
 
 def _beyond(deployment: Deployment, load: Load, outcome: Outcome) -> list[str]:

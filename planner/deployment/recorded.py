@@ -65,7 +65,11 @@ def check_sent(recording: Recording, load: Load) -> None:
         ("output tokens", recording.asked_output_tokens, load.output_tokens[request], 0.0),
     ]
     if recording.header is not None and recording.header.demand in ("open", "trace"):  # else the answers decide
-        columns.append(("times of arrival", recording.query_s, load.arrival_s[request // load.width], DUE_ALIKE_S))
+        query = request // load.width
+        due_s = load.arrival_s[query]
+        if load.follows is not None:  # and of sessions they decide when the later turns are due
+            due_s = np.where(load.follows[query] < 0, due_s, recording.query_s)
+        columns.append(("times of arrival", recording.query_s, due_s, DUE_ALIKE_S))
     for words, sent, built, tolerance in columns:
         if sent is not None and not bool((np.abs(sent - built) <= tolerance).all()):
             rule = f"{recording.name}: the {words} of its scenario and seed are not those that were sent"
@@ -92,6 +96,7 @@ def sent_load(recording: Recording, load: Load) -> Load:
         output_tokens=load.output_tokens[:requests],
         think_s=None if load.think_s is None else load.think_s[:queries],
         prefixes=prefixes,
+        follows=None if load.follows is None else load.follows[:queries],
     )
 
 
@@ -114,7 +119,8 @@ def simulated_outcome(deployment: Deployment, scenario: Scenario, load: Load, re
     run = run_fleet(load, deployment.config, deployment.cost, ranks, deployment.candidate.routing, generator)
     service = served(run)
     saturated = scenario.demand == "open" and backlog_grows(service)
-    more = resources_of(run, run.steady if scenario.demand == "open" else run.ledger) | {"wall_s": run.wall_s}
+    until_the_last = scenario.demand == "open" and load.follows is None  # of sessions the whole run, as was measured
+    more = resources_of(run, run.steady if until_the_last else run.ledger) | {"wall_s": run.wall_s}
     return summarise_service(service, scenario.slo, steady=False, saturated=saturated, more=more)
 
 
@@ -157,6 +163,7 @@ def measured_service(recording: Recording, load: Load) -> Service:
         output_tokens=output[requests],
         prefixes=None,
         think_s=None,
+        follows=_kept_turns(load, queries.kept),
         timeout_s=np.inf,  # the client has seen to it: such a request is an error
         warmup=int(queries.kept[: load.warmup].sum()),
     )
@@ -170,6 +177,14 @@ def measured_service(recording: Recording, load: Load) -> Service:
         last_token_s=last_s[requests],
         gaps=_gaps(recording, load, queries.kept, gap_windows(kept)),
     )
+
+
+def _kept_turns(load: Load, kept: NDArray[np.bool_]) -> I64 | None:
+    """Of the kept queries those that each follows, by their places among the kept."""
+    if load.follows is None:
+        return None
+    place, follows = np.cumsum(kept) - 1, load.follows[kept]
+    return np.where(follows >= 0, place[follows], -1)
 
 
 def _queries(recording: Recording, load: Load) -> _Queries:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.coefficients import StepCost
-from planner.deployment.calibrated import Applied, apply, first_difference
+from planner.deployment.calibrated import Applied, apply, cache_note, differences, unused_note
 from planner.deployment.candidates import Candidate
 from planner.memory import KvCapacity, kv_capacity
 from planner.performance import Breakdown, breakdown
@@ -20,7 +20,7 @@ from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome, summarise
 from planner.specs import SchedulerConfig
 from planner.units import MS_PER_S
-from planner.workload import build_load
+from planner.workload import build_load, turns_due
 
 SAMPLES_BEYOND_PERCENTILE = 1000
 REPORTED_PERCENTILE = 99.0  # every answer shows p99, so a run is long enough for it
@@ -36,7 +36,8 @@ class Deployment:
     """A candidate with everything a simulation needs. `kv` and `config` are those of one data-parallel rank.
 
     `cost` is the sum of `breakdown`'s terms, or what it would be in another possible world. `calibrated` is there
-    where the scenario's calibration belongs to this candidate: `breakdown` is then made of its parts.
+    where the scenario's calibration belongs to this candidate: `breakdown` is then made of its parts. `warnings` are
+    what a reader must know before the figures: that the calibration is not used, or only in part.
     """
 
     candidate: Candidate
@@ -46,6 +47,7 @@ class Deployment:
     cost: StepCost
     provenance: tuple[Provenance, ...]
     calibrated: Applied | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def known(self) -> bool:
@@ -65,9 +67,12 @@ def deploy(candidate: Candidate) -> Deployment:
     """
     options = candidate.options
     terms = breakdown(candidate.model, candidate.gpu, options, candidate.gpus_per_node)
-    terms, applied, notes = _calibrate(candidate, terms)
+    terms, applied, notes, warnings = _calibrate(candidate, terms)
     kv = _kv_capacity(candidate, applied)
     rows = [*candidate.provenance, *kv.provenance, *terms.provenance, *notes]
+    if candidate.gpu.vendor == "cpu" and applied is None:
+        source = "a guess until planner calibrate measures it: an A100's kernels stand in, scaled to this CPU"
+        rows.append(Provenance("kernel path: CPU", "assumed", source, "an A100's, scaled", errs="unknown"))
     if options.data_parallel_size > 1:
         rows.append(
             Provenance(
@@ -104,25 +109,27 @@ def deploy(candidate: Candidate) -> Deployment:
         terms.cost(),
         tuple(weakest_first(rows)),
         applied,
+        tuple(warnings),
     )
 
 
-def _calibrate(candidate: Candidate, terms: Breakdown) -> tuple[Breakdown, Applied | None, list[Provenance]]:
-    """The step cost as the scenario's calibration has it, or the planner's own and why."""
+def _calibrate(candidate: Candidate, terms: Breakdown) -> tuple[Breakdown, Applied | None, list[Provenance], list[str]]:
+    """The step cost as the scenario's calibration has it, or the planner's own and why: its rows and warnings."""
     if candidate.calibration is None:
-        return terms, None, []
+        return terms, None, [], []
     file = candidate.calibration_file
-    differs = first_difference(candidate, candidate.calibration)
-    if differs is not None:
-        key, mine, theirs = differs
-        source = f"{file} is of {key} {theirs}, this is {mine}: the planner's own step cost"
-        return terms, None, [Provenance("calibration not used", "assumed", source, key, errs="unknown")]
+    differs = differences(candidate, candidate.calibration)
+    if differs:
+        key, here, calibrated_for = differs[0]
+        source = f"{file} is of {key} {calibrated_for}, this is {here}: the planner's own step cost"
+        row = Provenance("calibration not used", "assumed", source, key, errs="unknown")
+        return terms, None, [row], [unused_note(file, differs)]
     calibrated, applied = apply(candidate.calibration, terms, candidate, file)
-    notes = []
-    if candidate.calibration.kv_cache_tokens and not applied.same_memory:
-        source = f"{file} has it for other memory settings (max_num_seqs, max_num_batched_tokens or utilisation)"
-        notes.append(Provenance("KV cache tokens not as reported", "assumed", source, errs="unknown"))
-    return calibrated, applied, notes
+    if not candidate.calibration.kv_cache_tokens or applied.same_memory:
+        return calibrated, applied, [], []
+    source = f"{file} has it for other memory settings (max_num_seqs, max_num_batched_tokens or utilisation)"
+    row = Provenance("KV cache tokens not as reported", "assumed", source, errs="unknown")
+    return calibrated, applied, [row], [cache_note(file, candidate, candidate.calibration)]
 
 
 def _kv_capacity(candidate: Candidate, applied: Applied | None) -> KvCapacity:
@@ -165,10 +172,20 @@ def run_length(scenario: Scenario, queries: int, idle_e2e_s: float, least_spans:
     A fleet that starts empty needs the time of a few queries to fill, and its last queries would find it emptying: so
     both ends are long in *time*, `rate · idle_e2e_s` being the queries that arrive while one is served (`idle_e2e_s`:
     the 99th percentile of E2E with nothing else to do; under load it is longer, hence the factor on the warm-up).
+
+    Sessions: turns late in a session begin to come only after the pauses before them, so the warm-up also lasts as long
+    as all turns' pauses and one more. What a turn left in the KV cache is gone when its successor comes only if the
+    cache is filled anew within a pause: by the end of that warm-up it has been, if ever. The run counts a session's
+    length at least, and both ends are longer by as many E2E times as a session has turns.
     """
-    meanwhile = math.ceil(model_rate_qps(scenario) * idle_e2e_s)
-    counted = max(queries, least_spans * meanwhile)
-    return Length(counted, max(queries // 10, LEAST_WARMUP, WARMUP_SPANS * meanwhile), meanwhile)
+    rate_qps = model_rate_qps(scenario)
+    meanwhile = math.ceil(rate_qps * idle_e2e_s)
+    turns, think_s = (1, 0.0) if scenario.session is None else (scenario.session.turns, scenario.session.think_s)
+    pauses = 0 if turns == 1 else math.ceil(turns_due(rate_qps, turns, think_s, turns * think_s))
+    session = 0 if turns == 1 or least_spans == 0 else math.ceil(rate_qps * turns * (think_s + idle_e2e_s))
+    counted = max(queries, least_spans * meanwhile, session)
+    warmup = max(queries // 10, LEAST_WARMUP, pauses + WARMUP_SPANS * turns * meanwhile)
+    return Length(counted, warmup, turns * meanwhile)
 
 
 def make_load(
@@ -193,10 +210,14 @@ def make_load(
 
 
 def idle_outcome(deployment: Deployment, scenario: Scenario, queries: int, seed: int) -> tuple[Load, Outcome]:
-    """The queries one at a time, on as many replicas as one has calls at once: the best that any fleet can do."""
-    load = make_load(scenario, deployment.config.max_model_len, seed, Length(queries, 0, 0))
+    """The queries one at a time, on as many replicas as one has calls at once: the best that any fleet can do.
+
+    The turns of a session come right after one another, whatever their pauses.
+    """
+    at_once = scenario if scenario.session is None else scenario.with_values({"query.stages[0].think_s": 0.0})
+    load = make_load(at_once, deployment.config.max_model_len, seed, Length(queries, 0, 0))
     arrival_s = IDLE_GAP_S * np.arange(load.queries, dtype=np.float64)
-    alone = replace(load, arrival_s=arrival_s, clients=0, think_s=None, max_in_flight=0)
+    alone = replace(load, arrival_s=arrival_s, clients=0, think_s=None, max_in_flight=0, follows=None)
     return alone, run(deployment, scenario, alone, max(stage.calls for stage in load.stages), seed)
 
 

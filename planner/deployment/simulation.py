@@ -7,7 +7,7 @@ from typing import Any
 
 from planner.deployment.bands import bands
 from planner.deployment.candidates import only_candidate
-from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_document
+from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_document, warnings_document
 from planner.deployment.runs import (
     FULL_SPANS,
     IDLE_QUERIES,
@@ -63,6 +63,7 @@ def simulate(
         "schema_version": SCHEMA_VERSION,
         "scenario": scenario.as_dict(),
         "seed": seed,
+        "warnings": warnings_document([deployment]),
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
         "fleet": fleet_document(deployment, replicas),
         **run_document(deployment, load, outcome, around),

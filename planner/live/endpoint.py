@@ -97,14 +97,29 @@ def checked_url(url: str, option: str = "--host") -> str:
         host, port, userinfo = parts.hostname, parts.port, parts.username or parts.password
     except ValueError:
         raise InputError(option, None, "is no address", EXAMPLE) from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise _no_address(text, option)
     if userinfo is not None or "@" in parts.netloc:
         rule = f"must hold no user and password; put a key into the environment ({' or '.join(KEY_VARIABLES)})"
         raise InputError(option, None, rule, f"{parts.scheme}://{host}{f':{port}' if port else ''}")
-    if parts.scheme not in ("http", "https") or not host:
-        raise InputError(option, text, "must be http://HOST:PORT or https://HOST[:PORT]", EXAMPLE)
     if parts.query or parts.fragment:
         raise InputError(option, None, "must hold no ? and no #", f"{parts.scheme}://{parts.netloc}{parts.path}")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
+
+
+def _no_address(text: str, option: str) -> InputError:
+    """What to say of a text without http:// or https:// or without a host; what may be a password is not shown."""
+    rule = "must be http://HOST:PORT or https://HOST[:PORT]"
+    scheme = "https" if text.startswith("https:") else "http"
+    place = re.sub(r"^(\w+:)?/+", "", text).partition("/")[0]
+    if "@" in text:
+        return InputError(option, None, f"{rule}, without user and password", EXAMPLE)
+    try:
+        parts = urlsplit(f"{scheme}://{place}")
+        usable = bool(parts.hostname) and parts.port != 0 and re.search(r"\s", place) is None
+    except ValueError:
+        usable = False
+    return InputError(option, text, rule, f"{parts.scheme}://{parts.netloc}" if usable else EXAMPLE)
 
 
 def _explained(error: requests.RequestException) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from planner.records import RECORD_VERSION, RequestRow, RunEnd, RunHeader, decod
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 NAN = float("nan")
+EMPTY = "is empty; planner loadtest SCENARIO --host URL --out FILE writes records"
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,13 @@ def read_own(path: Path) -> Recording:
     end: RunEnd | None = None
     rows: list[RequestRow] = []
     lines = _lines(path)
-    for number, text in enumerate(lines, 1):
+    if not lines:
+        raise DataFileError("records", path, EMPTY)
+    for number, text in lines:
         try:
-            line = decode_line(text, number)
+            line = decode_line(text, number, str(path))
         except DataFileError:
-            if number == len(lines) and not text.endswith(b"\n"):
+            if number == lines[-1][0] and not text.endswith(b"\n"):
                 break  # torn when the run was killed
             raise
         match line:
@@ -104,10 +107,11 @@ def _refuse_twice(rows: list[RequestRow], path: Path) -> None:
             raise DataFileError("records", path, f"holds request {one.request} twice")
 
 
-def _lines(path: Path) -> list[bytes]:
+def _lines(path: Path) -> list[tuple[int, bytes]]:
+    """The lines that hold anything, numbered as an editor numbers them."""
     try:
         with path.open("rb") as file:
-            return [line for line in file if line.strip()]
+            return [(number, line) for number, line in enumerate(file, 1) if line.strip()]
     except FileNotFoundError:
         raise DataFileError("records", path, "no such file") from None
     except OSError as error:

@@ -11,7 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from planner.errors import InputError
+from planner.scenario.rules import scenario_error
+from planner.scenario.sections import Engine
 
 KEY = "--vllm-args"
 SHORT = {
@@ -92,11 +96,22 @@ def parse_serve_command(text: str) -> ServeArguments:
                 raise InputError(f"{KEY} --{name}", value, "is no value for it") from None
             if engine[key] is None:
                 del engine[key]
+            else:
+                _check_range(name, key, engine[key])
         elif name in CHANGE_SPEED or name.removeprefix("no-") in CHANGE_SPEED:
             not_modelled.append(f"--{name}")
         else:
             others.append(f"--{name}")
     return ServeArguments(model, engine, _once(not_modelled), _once(others), tuple(notes))
+
+
+def _check_range(name: str, key: str, value: Any) -> None:
+    """The scenario's own ranges; an InputError that names the flag where the value breaks one."""
+    try:
+        Engine.model_validate({key: value})
+    except ValidationError as error:
+        broken = scenario_error(error, {key: value}, ())
+        raise InputError(f"{KEY} --{name}", broken.value, broken.rule, broken.nearest) from None
 
 
 def _after_the_command(words: list[str]) -> list[str]:

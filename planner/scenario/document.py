@@ -23,6 +23,7 @@ from planner.scenario.sections import (
     Prices,
     Query,
     Revenue,
+    Stage,
     TraceArrivals,
     Traffic,
 )
@@ -123,6 +124,11 @@ class Scenario(Section):
         """What drives the load: a rate, a closed loop, a batch or a recording."""
         kinds: dict[type, Demand] = {TraceArrivals: "trace", ClosedArrivals: "closed", OfflineArrivals: "offline"}
         return kinds.get(type(self.traffic.arrivals), "open")
+
+    @property
+    def session(self) -> Stage | None:
+        """The stage whose turns make sessions; None where every query stands for itself."""
+        return next((stage for stage in self.query.stages if stage.turns > 1), None)
 
     def resolve(self, file: str) -> Path:
         """A path of the scenario as one to open."""

@@ -16,7 +16,6 @@ NOT_SUPPORTED = "not supported yet"
 # Reserved: part of the scenario language, read by nothing so far. `[]` stands for every item of a list.
 RESERVED = (
     "query.classes",
-    "query.stages[].think_s",
     "query.response_cache.popularity",
     "query.response_cache.capacity_queries",
     "query.response_cache.ttl_s",
@@ -41,9 +40,7 @@ def refuse_reserved(data: Mapping[str, Any]) -> None:
     for pattern in RESERVED:
         for key, value in _find(data, pattern.split("."), ""):
             raise UnsupportedError(key, value, NOT_SUPPORTED)
-    for key, value in _find(data, ["query", "stages[]", "turns"], ""):
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 1:
-            raise UnsupportedError(key, value, f"more than one turn is {NOT_SUPPORTED}")
+    _refuse_beside_turns(data)
     for _ in _find(data, ["traffic", "arrivals", "closed"], ""):
         # A cached query's client would think and ask again without a model call, which a `Load` cannot say.
         for key, value in _find(data, ["query", "response_cache", "hit_rate"], ""):
@@ -56,6 +53,29 @@ def refuse_reserved(data: Mapping[str, Any]) -> None:
         for name in value if isinstance(value, list | tuple) else [value]:
             if name in RESERVED_ROUTING:
                 raise UnsupportedError(key, name, NOT_SUPPORTED, "random, round_robin, least_loaded")
+
+
+def _refuse_beside_turns(data: Mapping[str, Any]) -> None:
+    """Raise UnsupportedError for what may not yet stand beside sessions of several turns."""
+    for turns, value in _find(data, ["query", "stages[]", "turns"], ""):
+        if not _above(value, 1):
+            continue
+        if len(data["query"]["stages"]) > 1:
+            raise UnsupportedError(turns, value, f"more than one turn beside other stages is {NOT_SUPPORTED}", "1")
+        for pattern, bound in (("stages[].calls", 1), ("stages[].samples", 1), ("response_cache.hit_rate", 0)):
+            for key, other in _find(data, ["query", *pattern.split(".")], ""):
+                if _above(other, bound):
+                    rule = f"beside turns (={value}) it is {NOT_SUPPORTED}"
+                    raise UnsupportedError(key, other, rule, str(bound))
+        for kind in ("closed", "offline", "trace"):
+            for _ in _find(data, ["traffic", "arrivals", kind], ""):
+                rule = f"more than one turn beside arrivals: {kind} is {NOT_SUPPORTED}"
+                raise UnsupportedError(turns, value, rule, "1")
+
+
+def _above(value: Any, bound: int) -> bool:
+    """Whether a raw value is a number above `bound`; what is none is refused elsewhere."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > bound
 
 
 def _find(data: Any, parts: list[str], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -11,6 +11,7 @@ from planner.scenario.types import (
     MOST,
     MOST_QUERIES,
     MOST_REPLICAS,
+    MOST_TURNS,
     Choice,
     Count,
     Fraction,
@@ -185,7 +186,10 @@ class Stage(Section):
     prompt_tokens: Distribution | None = None
     output_tokens: Distribution | None = None
     shared_prefix: SharedPrefix | None = None
-    turns: Count = 1
+    turns: Annotated[int, Field(ge=1, le=MOST_TURNS), BeforeValidator(whole)] = 1
+    """Queries of one session; each sends the whole session so far and then its own `prompt_tokens`."""
+    think_s: NotNegative = 0.0
+    """From the end of a turn to the moment when the next one is due."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Stage:
@@ -196,6 +200,8 @@ class Stage(Section):
             raise broken("must be left out: the joint of prompt_tokens draws it", "output_tokens")
         if isinstance(prompt, int) and prefix is not None and prompt <= prefix.tokens:
             raise broken(f"must be longer than its shared_prefix.tokens (={prefix.tokens})", "prompt_tokens")
+        if self.think_s > 0 and self.turns == 1:
+            raise broken("is the pause between turns: give turns of at least 2 beside it", "think_s")
         return self
 
 

@@ -65,6 +65,7 @@ def as_tuple(value: Any) -> Any:
 Count = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(whole)]  # a number of things, at least one
 MOST_QUERIES = 50_000_000  # in one run: more would take gigabytes
 Queries = Annotated[int, Field(ge=1, le=MOST_QUERIES), BeforeValidator(whole)]
+MOST_TURNS = 256  # of one session: what its turns send grows with the square of them
 MOST_REPLICAS = 20_000
 Replicas = Annotated[int, Field(ge=1, le=MOST_REPLICAS), BeforeValidator(whole)]
 Ranks = Annotated[int, Field(ge=1, le=1024), BeforeValidator(whole)]

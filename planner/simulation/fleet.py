@@ -1,7 +1,8 @@
-"""A fleet of equal replicas under one load: routing, stages, closed loops, client limits.
+"""A fleet of equal replicas under one load: routing, stages, sessions, closed loops, client limits.
 
 What happens inside a replica is the kernel's business; what crosses replicas is written here, once, and judged by laws
-and closed forms. Reading guide: `run_fleet` picks the simplest loop of `fleet_loops` that can carry the load.
+and closed forms. Reading guide: `run_fleet` picks the simplest loop of `fleet_loops` that can carry the load;
+`fleet_checks` says which loads it refuses.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.coefficients import StepCost
-from planner.errors import MisfitError, ScenarioError
+from planner.errors import MisfitError
+from planner.simulation.fleet_checks import refuse_what_never_ends
 from planner.simulation.fleet_loops import (
     LEAST_LOADED,
     RANDOM,
@@ -28,6 +30,7 @@ from planner.simulation.fleet_loops import (
 from planner.simulation.kernel_state import (
     COUNTED,
     FINISHED,
+    SCALARS,
     Costs,
     Gaps,
     Replicas,
@@ -39,12 +42,13 @@ from planner.simulation.kernel_state import (
     make_requests,
     make_settings,
 )
-from planner.simulation.load import Load, shared_blocks
+from planner.simulation.load import Load, call_first, leaders, shared_blocks
 from planner.specs import SchedulerConfig
 
 Routing = Literal["random", "round_robin", "least_loaded"]
 _CODES = {"random": RANDOM, "round_robin": ROUND_ROBIN, "least_loaded": LEAST_LOADED}
 NOBODY = np.zeros(0, np.int64)  # no requests
+LEDGER = SCALARS.names[SCALARS.names.index("steps") :]  # type: ignore[index,union-attr]
 WINDOWS = 20  # time windows of the gap histogram in an open loop, for batch means
 
 
@@ -55,6 +59,8 @@ class FleetRun:
     Times in seconds from the start of the run. NaN = it never happened. `ledger` has one row a replica with the
     fields of `kernel_state.SCALARS` from `steps` on. `steady` has the same as they stood when the last query of an
     open, single-stage load arrived: means over time are taken from it, since a run's drain says nothing of the load.
+    With sessions it is what was added to it from the first counted query to the last session's first turn: before, only
+    early turns are under way.
     `wall_s` is the time inside the simulator's loops.
     """
 
@@ -93,6 +99,7 @@ def without_cooldown(run: FleetRun) -> FleetRun:
         output_tokens=load.output_tokens[:requests],
         prefixes=None,
         cooldown=0,
+        follows=None if load.follows is None else load.follows[:queries],
     )
     return replace(
         run,
@@ -116,7 +123,7 @@ def run_fleet(
     `ScenarioError` for loads that make no sense (unsorted, not finite): what would never end is refused here.
     """
     shared = shared_blocks(load.prefixes, load.requests, config.block_size)
-    _refuse_what_never_ends(load, config, replicas)
+    refuse_what_never_ends(load, config, replicas)
     settings = make_settings(config, shared)
     costs = make_costs(cost)
     arrival_s = np.array(load.arrival_s, np.float64)
@@ -129,9 +136,8 @@ def run_fleet(
     sent_s = arrival_s.copy()
     failed = np.zeros(load.queries, np.uint8)
     world = _World(load, requests, settings, costs, gaps, replica, replicas, shared.contents)
-    knows_arrivals = (
-        load.clients == 0 and load.max_in_flight == 0 and len(load.stages) == 1 and not np.isfinite(load.timeout_s)
-    )
+    waits = load.clients > 0 or load.max_in_flight > 0 or load.follows is not None
+    knows_arrivals = not waits and len(load.stages) == 1 and not np.isfinite(load.timeout_s)
     if knows_arrivals and (routing != "least_loaded" or replicas == 1):
         replica[:] = _assign(load, ready_s, replicas, routing, rng)
         steady, ledger, wall_s = _run_independent(world)
@@ -141,8 +147,7 @@ def run_fleet(
         draws = _draw(load, replicas, rng) if routing == "random" else NOBODY
         stage, remaining = np.zeros((2, load.queries), np.int64)
         queries = Queries(arrival_s, sent_s, failed, stage, remaining)
-        ledger, wall_s = _run_dependent(world, queries, _client(load, cost), _CODES[routing], draws)
-        steady = ledger
+        steady, ledger, wall_s = _run_dependent(world, queries, _client(load, cost), _CODES[routing], draws)
     if ledger["stuck"].any():
         raise MisfitError(
             "engine.num_gpu_blocks_override", config.usable_blocks, "the scheduler is stuck: nothing fits the KV cache"
@@ -214,7 +219,7 @@ def _run_independent(world: _World) -> tuple[NDArray[np.void], NDArray[np.void],
 def _run_least_loaded(world: _World) -> tuple[NDArray[np.void], NDArray[np.void], float]:
     """All replicas on one clock up to the last arrival, then each by itself to its end; returns as above."""
     load, state = world.load, world.state(world.replicas)
-    order, leader = _by_time(world.requests.rows["ready_s"]), _leaders(load)
+    order, leader = _by_time(world.requests.rows["ready_s"]), leaders(load)
     run_least_loaded(state, world.requests, world.settings, world.costs, world.gaps, NOBODY, leader, world.replica)
     world.alone(state, 0, NOBODY, 0.0)
     started = time.perf_counter()
@@ -227,15 +232,27 @@ def _run_least_loaded(world: _World) -> tuple[NDArray[np.void], NDArray[np.void]
 
 def _run_dependent(
     world: _World, queries: Queries, client: Client, routing: int, draws: NDArray[np.int64]
-) -> tuple[NDArray[np.void], float]:
-    """Clients and replicas on one clock; returns the ledgers at the end and the seconds it took."""
+) -> tuple[NDArray[np.void], NDArray[np.void], float]:
+    """Clients and replicas on one clock; returns as above, where sessions mark when the load is steady."""
     state = world.state(world.replicas)
+    marks = np.zeros((len(client.marks_s), world.replicas), SCALARS)
     nobody = Queries(*(column[:0] for column in queries))
-    fixed = (state, world.requests, world.settings, world.costs, world.gaps, client)
-    run_dependent(*fixed, nobody, routing, draws, world.replica)
+    fixed = (state, world.requests, world.settings, world.costs, world.gaps)
+    run_dependent(*fixed, client._replace(marks_s=client.marks_s[:0]), nobody, routing, draws, world.replica, marks)
     started = time.perf_counter()
-    run_dependent(*fixed, queries, routing, draws, world.replica)
-    return state.scalars, time.perf_counter() - started
+    run_dependent(*fixed, client, queries, routing, draws, world.replica, marks)
+    wall_s = time.perf_counter() - started
+    return _between(marks, client.marks_s) if len(marks) else state.scalars, state.scalars, wall_s
+
+
+def _between(marks: NDArray[np.void], marks_s: NDArray[np.float64]) -> NDArray[np.void]:
+    """What the ledgers gained from the first mark to the second; peaks stay as they are."""
+    gained: NDArray[np.void] = marks[1].copy()
+    for name in LEDGER:
+        if name != "kv_peak_blocks":
+            gained[name] -= marks[0][name]
+    gained["now"] = np.maximum(marks_s[1] - marks_s[0], gained["busy_s"])  # a step in hand at a mark counts whole
+    return gained
 
 
 def _by_time(ready_s: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -251,7 +268,7 @@ def _assign(
         return _draw(load, replicas, rng)
     if replicas == 1:
         return np.zeros(load.requests, np.int64)
-    leader = _leaders(load)
+    leader = leaders(load)
     order = _by_time(ready_s)
     calls = order[leader[order] == order]
     turn = np.empty(load.requests, np.int64)
@@ -261,14 +278,9 @@ def _assign(
 
 def _draw(load: Load, replicas: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """A random replica for each request, the samples of a call together."""
-    first = _call_first(load)
+    first = call_first(load)
     number = np.cumsum(first == np.arange(load.width)) - 1  # of the call, within its query
     return rng.integers(0, replicas, (load.queries, number[-1] + 1))[:, number].ravel()
-
-
-def _leaders(load: Load) -> NDArray[np.int64]:
-    """For each request the first sample of its call."""
-    return (np.arange(load.queries)[:, None] * load.width + _call_first(load)).ravel()
 
 
 def _flags(load: Load) -> NDArray[np.uint8]:
@@ -278,24 +290,18 @@ def _flags(load: Load) -> NDArray[np.uint8]:
     return flags.ravel()
 
 
-def _call_first(load: Load) -> NDArray[np.int64]:
-    """For each position in a query the position of the first sample of its call."""
-    first: list[int] = []
-    for stage in load.stages:
-        for _ in range(stage.calls):
-            first += [len(first)] * stage.samples
-    return np.array(first, np.int64)
-
-
 def _client(load: Load, cost: StepCost) -> Client:
     bounds = np.concatenate(([0], np.cumsum([stage.requests for stage in load.stages])))
     return Client(
         width=load.width,
         stage_first=bounds.astype(np.int64),
-        call_first=_call_first(load),
+        call_first=call_first(load),
         clients=int(load.clients),
         per_client=int(load.per_client),
         think_s=np.zeros(0) if load.think_s is None else np.ascontiguousarray(load.think_s, np.float64),
+        follows=NOBODY if load.follows is None else np.ascontiguousarray(load.follows, np.int64),
+        follower=_follower(load),
+        marks_s=_marks_s(load),
         max_in_flight=int(load.max_in_flight),
         timeout_s=float(load.timeout_s),
         frontend_s=float(cost.frontend_s),
@@ -303,45 +309,28 @@ def _client(load: Load, cost: StepCost) -> Client:
     )
 
 
+def _follower(load: Load) -> NDArray[np.int64]:
+    """The query that follows each, -1 = none; empty without sessions."""
+    if load.follows is None:
+        return NOBODY
+    follower = np.full(load.queries, -1)
+    later = np.flatnonzero(load.follows >= 0)
+    follower[load.follows[later]] = later
+    return follower
+
+
+def _marks_s(load: Load) -> NDArray[np.float64]:
+    """With sessions the first counted query's place in time and the last session's begin, where these are two."""
+    if load.follows is None:
+        return np.zeros(0)
+    first_s, last_s = load.arrival_s[load.warmup], load.arrival_s[np.flatnonzero(load.follows < 0)[-1]]
+    return np.array([first_s, last_s]) if last_s > first_s else np.zeros(0)
+
+
 def gap_windows(load: Load) -> Gaps:
     """Equal windows over the counted arrivals of an open loop; one window where arrivals depend on finishes."""
     if load.clients > 0 or load.queries - load.warmup - load.cooldown < 2 * WINDOWS:
         return make_gaps()
-    start_s, end_s = float(load.arrival_s[load.warmup]), float(load.arrival_s[load.queries - load.cooldown - 1])
+    counted_s = load.arrival_s[load.warmup : load.queries - load.cooldown]
+    start_s, end_s = float(counted_s.min()), float(counted_s.max())
     return make_gaps(WINDOWS, start_s, (end_s - start_s) / WINDOWS) if end_s > start_s else make_gaps()
-
-
-def _refuse_what_never_ends(load: Load, config: SchedulerConfig, replicas: int) -> None:
-    arrival = load.arrival_s
-    if len(arrival) == 0:
-        raise ScenarioError("traffic", None, "no query reaches the model: nothing to simulate")
-    if replicas < 1:
-        raise ScenarioError("fleet.replicas", replicas, "must be at least 1")
-    if config.seats < 1:
-        raise ScenarioError("engine.max_num_seqs", config.seats, "must be at least 1")
-    if config.max_num_batched_tokens < config.seats:
-        rule = f"must be at least max_num_seqs ({config.seats})"
-        raise ScenarioError("engine.max_num_batched_tokens", config.max_num_batched_tokens, rule)
-    if not np.isfinite(arrival).all() or arrival[0] < 0 or (np.diff(arrival) < 0).any():
-        raise ScenarioError("traffic.arrivals", None, "arrival times must be finite, not negative and ascending")
-    if load.requests != load.queries * load.width:
-        raise ScenarioError("query.stages", load.requests, f"needs {load.width} requests a query")
-    if (load.prompt_tokens < 1).any() or (load.output_tokens < 1).any():
-        raise ScenarioError("query.stages", None, "prompts and outputs must have at least 1 token")
-    if any(stage.samples > 1 for stage in load.stages):
-        unequal = load.prompt_tokens != load.prompt_tokens[_leaders(load)]
-        if unequal.any():
-            raise ScenarioError("query.stages", int(unequal.argmax()), "samples of one call must have the same prompt")
-    longest = int(load.prompt_tokens.max())
-    if longest >= config.max_model_len:
-        rule = f"must be below max_model_len ({config.max_model_len})"
-        raise ScenarioError("query.stages.prompt_tokens", longest, rule)
-    if not config.enable_chunked_prefill and longest > config.max_num_batched_tokens:
-        rule = f"a prompt of {longest} tokens never fits one step with chunked prefill off"
-        raise MisfitError("engine.max_num_batched_tokens", config.max_num_batched_tokens, rule, f">= {longest}")
-    total = np.minimum(load.prompt_tokens + load.output_tokens.astype(np.int64), config.max_model_len)
-    # The last sampled token is never computed; alone in the engine no watermark applies.
-    need = -(-(int(total.max()) - 1) // config.block_size)
-    if need > config.usable_blocks:
-        rule = f"the longest request needs {need} KV blocks of {config.block_size} tokens"
-        raise MisfitError("engine.num_gpu_blocks_override", config.usable_blocks, rule, f">= {need + 1}")

@@ -2,7 +2,8 @@
 
 - `run_alone`: one replica whose requests are all known beforehand.
 - `run_least_loaded`: arrivals are known, but who serves them depends on what the replicas have finished.
-- `run_dependent`: arrivals themselves wait for finishes (stages, closed loops, client limits) or end early (timeouts).
+- `run_dependent`: arrivals themselves wait for finishes (stages, sessions, closed loops, client limits) or end early
+  (timeouts).
 
 A replica is advanced only when somebody must know its state: `wake[r]` is a time before which it completes nothing.
 """
@@ -33,8 +34,8 @@ from planner.simulation.kernel_state import (
 
 RANDOM, ROUND_ROBIN, LEAST_LOADED = 0, 1, 2
 # Kinds of event in `run_dependent`. Those of one instant are handled in the order in which they came up. SEND and
-# DEADLINE concern a query, END and READY a request.
-END, SEND, READY, DEADLINE = 0, 1, 2, 3
+# DEADLINE concern a query, END and READY a request, MARK an instant at which the ledgers are asked for.
+END, SEND, READY, DEADLINE, MARK = 0, 1, 2, 3, 4
 
 
 class Client(NamedTuple):
@@ -46,6 +47,9 @@ class Client(NamedTuple):
     clients: int
     per_client: int
     think_s: Array  # [Q] or empty
+    follows: Array  # [Q] or empty: the query that each follows, -1 = none
+    follower: Array  # [Q] or empty: the query that follows each, -1 = none
+    marks_s: Array  # [M] ascending
     max_in_flight: int
     timeout_s: float
     frontend_s: float
@@ -142,6 +146,7 @@ def run_dependent(
     routing: int,
     draws: Array,
     replica: Array,
+    marks: Array,
 ) -> None:
     """One clock over all replicas: always handle what happens first, an event of the clients or a completion.
 
@@ -150,7 +155,7 @@ def run_dependent(
     for the client.
 
     `draws` [requests] holds a replica for each call under random routing. A replica runs ahead only as far as no
-    completion elsewhere could send it anything new.
+    completion elsewhere could send it anything new. `marks` [M, replicas] gets the ledgers of `client.marks_s`.
     """
     count = len(p.scalars)
     total = len(queries.arrival_s)
@@ -168,8 +173,14 @@ def run_dependent(
         number += 1
         heapq.heappush(events, (0.0, number, SEND, k))
         next_unclaimed = k + 1
+    for k in range(len(client.marks_s)):
+        number += 1
+        heapq.heappush(events, (client.marks_s[k], number, MARK, k))
     while True:
         # --- what is next: an arrival, an event, or a replica that may complete something? ---
+        if len(client.follows) > 0:
+            while next_arrival < total and client.follows[next_arrival] >= 0:  # it comes when the one before has ended
+                next_arrival += 1
         t = events[0][0]
         from_arrivals = False
         if client.clients == 0 and next_arrival < total and queries.arrival_s[next_arrival] <= t:
@@ -218,6 +229,12 @@ def run_dependent(
             number = collect(p, q, r, events, number)
             enqueue(p, q, r, subject)
             wake[r] = wake_s(p, q, st, c, r)
+        elif kind == MARK:
+            for r in range(count):
+                advance(p, q, st, c, g, r, t)
+                number = collect(p, q, r, events, number)
+                wake[r] = wake_s(p, q, st, c, r)
+                marks[subject, r] = p.scalars[r]
         else:
             owner = subject if kind == DEADLINE else subject // width
             if queries.remaining[owner] == 0:  # it is over
@@ -258,6 +275,10 @@ def run_dependent(
                     number += 1
                     pause = client.think_s[owner] if len(client.think_s) > 0 else 0.0
                     heapq.heappush(events, (t + pause, number, SEND, following))
+            elif len(client.follower) > 0 and client.follower[owner] >= 0:
+                following = client.follower[owner]
+                number += 1
+                heapq.heappush(events, (t + client.think_s[following], number, SEND, following))
             if held_from < held_to:
                 send = held[held_from]
                 held_from += 1

@@ -52,6 +52,9 @@ class Load:
     Open loop (`clients` = 0): query q is due at `arrival_s[q]` (ascending). Closed loop: `clients` start at time 0 and
     each sends its next query when the last has finished and `think_s[q]` has passed; with `per_client` client c sends
     queries c, c + clients, c + 2·clients …, without it the next query that nobody has sent yet.
+    Sessions (`follows` given, an open loop): a query with `follows[q]` = -1 is due at `arrival_s[q]`; any other is the
+    next turn of a session, due `think_s[q]` after query `follows[q]` < q has ended or failed, and its `arrival_s` only
+    says where it stands in the order: when it would be due if answers took no time. At most one query follows another.
     At most `max_in_flight` (0 = no limit) queries are outstanding: one above it waits at the client.
     A query has one clock over all its stages: without its last token `timeout_s` after it was sent it fails, and
     what is unfinished of it is aborted. The first `warmup` and the last `cooldown` queries are simulated, not counted.
@@ -72,6 +75,7 @@ class Load:
     cached_share: float = 0.0  # of the users' queries that the response cache answered
     notes: tuple[str, ...] = field(default=())
     cooldown: int = 0
+    follows: I64 | None = None  # [Q] the query that each follows, -1 = none
 
     @property
     def width(self) -> int:
@@ -87,6 +91,21 @@ class Load:
     def requests(self) -> int:
         """Model calls, the warm-up's included."""
         return len(self.prompt_tokens)
+
+
+def call_first(load: Load) -> I64:
+    """For each position in a query the position of the first sample of its call."""
+    first: list[int] = []
+    for stage in load.stages:
+        for _ in range(stage.calls):
+            first += [len(first)] * stage.samples
+    return np.array(first, np.int64)
+
+
+def leaders(load: Load) -> I64:
+    """For each request the first sample of its call."""
+    first: I64 = (np.arange(load.queries)[:, None] * load.width + call_first(load)).ravel()
+    return first
 
 
 @dataclass(frozen=True)
@@ -105,7 +124,7 @@ class SharedBlocks:
 
 
 def shared_blocks(prefixes: Prefixes | None, requests: int, block_size: int) -> SharedBlocks:
-    """Cut chains into blocks of `block_size` tokens; identical chains are stored once.
+    """Cut chains into blocks of `block_size` tokens; a chain that another one begins with is not stored again.
 
     A block is named by the segment that holds its last token and by its place in it, because everything before
     follows from that; a block that reaches beyond the chain is private.
@@ -126,19 +145,32 @@ def shared_blocks(prefixes: Prefixes | None, requests: int, block_size: int) -> 
     per_segment = np.zeros(len(prefixes.segment_tokens), np.int64)
     per_segment[segment] = blocks  # the same wherever the segment stands
     first = np.concatenate(([0], np.cumsum(per_segment)))
-    # --- one stored row for each different chain: requests with the same last shared link share it ---
+    # --- one stored row for each chain that no other goes on from: whoever comes as far reads its beginning ---
     count = np.bincount(owner, weights=blocks, minlength=requests).astype(np.int32)
     useful = blocks > 0
     last = np.full(requests, -1)
     last[owner[useful]] = segment[useful]  # later links overwrite earlier ones
+    furthest = np.append(_ends_of(segment[useful], owner[useful], len(per_segment)), -1)
+    whole = furthest[last] == last
+    last = furthest[last]
     ending = np.full(len(per_segment) + 1, -1)
-    ending[last] = np.arange(requests)  # one request for each last link; place -1 is for those without
+    ending[last[whole]] = np.flatnonzero(whole)  # one request for each last link; place -1 is for those without
     representative = ending[:-1][ending[:-1] >= 0]
     links = _ranges(prefixes.chain_start[representative], lengths[representative])
     ids = _ranges(first[segment[links]], blocks[links])
     row_start = np.zeros(len(ending), np.int64)
     row_start[last[representative]] = np.cumsum(count[representative], dtype=np.int64) - count[representative]
     return SharedBlocks(row_start[last], count, ids.astype(np.int32), int(first[-1]))
+
+
+def _ends_of(links: I64, owner: I64, segments: int) -> I64:
+    """For each segment the last link of a chain that holds it; `links` stand in order, those of one owner together."""
+    end = np.arange(segments)
+    goes_on = owner[1:] == owner[:-1]
+    end[links[:-1][goes_on]] = links[1:][goes_on]
+    for _ in range(segments.bit_length()):  # each time as far again
+        end = end[end]
+    return end
 
 
 def _ranges(starts: I64, counts: I64) -> I64:

@@ -103,18 +103,19 @@ def resources_of(run: FleetRun, steady: NDArray[np.void]) -> dict[str, Any]:
     """Utilisation, KV cache, prefix cache and the ledger's means, over all replicas.
 
     Means over time are those of the ledger `steady`: up to the last arrival for a stationary load, to the end for any
-    other. Totals run to the end.
+    other. Totals run to the end; but of sessions the hits are `steady`'s too, since early turns have less to hit.
     """
     ledger = run.ledger
+    looked_up = ledger if run.load.follows is None else steady
     elapsed = float(steady["now"].max()) * run.replicas or 1.0  # where no engine saw anything all sums are 0
-    queried = int(ledger["queried_tokens"].sum())
+    queried = int(looked_up["queried_tokens"].sum())
     return {
         "utilisation": float(steady["busy_s"].sum()) / elapsed,
         "kv_cache_usage": {
             "mean": float(steady["kv_block_s"].sum()) / elapsed / run.usable_blocks,
             "max": float(ledger["kv_peak_blocks"].max()) / run.usable_blocks,
         },
-        "prefix_cache_hit_rate": float(ledger["hit_tokens"].sum()) / queried if queried else None,
+        "prefix_cache_hit_rate": float(looked_up["hit_tokens"].sum()) / queried if queried else None,
         "num_preemptions": int(ledger["preemptions"].sum()),
         "ledger": {
             "steps": int(ledger["steps"].sum()),

@@ -28,6 +28,7 @@ from planner.deployment import (
     run,
     run_document,
     run_length,
+    warnings_document,
     worlds,
 )
 from planner.errors import ScenarioError
@@ -106,6 +107,7 @@ def capacity(
         "schema_version": SCHEMA_VERSION,
         "scenario": scenario.as_dict(),
         "seed": seed,
+        "warnings": warnings_document([deployment]),
         "vary": vary,
         name: 0 if best is None else best.at,
         "band80": {} if best is None else {name: band},

@@ -19,6 +19,7 @@ from planner.scenario import Scenario
 from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome
 from planner.studies.loadtest import Prediction, flat, predict, validity
+from planner.studies.loadtest_warnings import traffic_warning
 from planner.studies.paired import (
     BLOCKS,
     LEAST_PER_BLOCK,
@@ -82,9 +83,8 @@ class _Side:
     @property
     def figures(self) -> dict[str, Any]:
         """Its statistics, and what its server said."""
-        end = self.recording.end
-        server = end.server if end else {}
-        return {**self.outcome.figures, "prefix_cache_hit_rate": server.get("prefix_cache_hit_rate")}
+        told = _server(self.recording).get("prefix_cache_hit_rate")
+        return {**self.outcome.figures, "prefix_cache_hit_rate": told}
 
 
 def compare(a: Path, b: Path, *, base: Path | None = None, unpaired: bool = False) -> Comparison:
@@ -148,6 +148,11 @@ def _side(path: Path, base: Path | None) -> _Side:
     return _Side(path, recording, scenario, load, outcome, kept[kept >= load.warmup])
 
 
+def _server(recording: Recording) -> dict[str, Any]:
+    """What the server's metrics said of a run."""
+    return recording.end.server if recording.end else {}
+
+
 def _seed(side: _Side) -> int:
     return side.recording.header.seed if side.recording.header else 0
 
@@ -176,6 +181,7 @@ def _side_document(side: _Side) -> dict[str, Any]:
         "started_at": header.started_at,
         "seed": header.seed,
         **side.figures,
+        "warnings": [warning] if (warning := traffic_warning(side.recording, _server(side.recording))) else [],
         **{key: said[key] for key in ("valid", "invalid", "failures", "send_lag_ms")},
     }
 

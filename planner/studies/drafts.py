@@ -105,6 +105,15 @@ def draft_from_arguments(arguments: ServeArguments) -> Draft:
     )
 
 
+def left_open(draft: Draft) -> list[str]:
+    """The keys of a draft that are marked to fill in, dotted as `--set` takes them, in the file's order."""
+    sections = {"": {"model": draft.model, "hardware": draft.hardware}, "engine.": draft.engine}
+    sections |= {"traffic.": draft.traffic, "query.": draft.query}
+    sections |= {f"query.stages[{place}].": stage for place, stage in enumerate(draft.stages)}
+    sections |= {f"{name}.": getattr(draft, name) for name in ("slo", "fleet", "prices", "revenue")}
+    return [f"{at}{key}" for at, section in sections.items() for key, value in section.items() if not value.known]
+
+
 # --- the parts ---
 
 

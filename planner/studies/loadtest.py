@@ -19,6 +19,7 @@ from planner.deployment import (
     fleet_document,
     only_candidate,
     run_document,
+    warnings_document,
 )
 from planner.deployment.recorded import measured_outcome, recorded_load, recorded_scenario, sent_load, simulated_outcome
 from planner.errors import DataFileError, InputError
@@ -29,6 +30,7 @@ from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome
 from planner.simulation.quantiles import quantile
 from planner.specs import Limit
+from planner.studies.loadtest_warnings import server_warnings, traffic_warning
 from planner.summary.loadtest import loadtest_text
 from planner.units import MS_PER_S
 
@@ -74,6 +76,7 @@ class Prediction:
     outcome: Outcome | None
     document: dict[str, Any] | None
     why_not: str = ""
+    deployment: Deployment | None = None
 
 
 def evaluate(
@@ -97,6 +100,7 @@ def evaluate(
         "schema_version": SCHEMA_VERSION,
         "scenario": sent.as_dict(),
         "seed": header.seed,
+        "warnings": _warnings(recording, prediction, facts),
         "host": header.host,
         "served_model": header.model,
         "api": header.api,
@@ -113,10 +117,18 @@ def evaluate(
         "simulated": prediction.document,
         "not_simulated": prediction.why_not,
         "errors": relative_errors(figures, prediction.document),
-        "notes": list(load.notes),
+        "notes": [*load.notes, *(recording.end.notes if recording.end else ())],
         "provenance": _provenance(recording, facts),
     }
     return LoadTest(document, recording, load, measured, prediction.outcome, sent.slo)
+
+
+def _warnings(recording: Recording, prediction: Prediction, facts: Mapping[str, Any]) -> list[str]:
+    """What must be known before the figures are believed: other traffic, a calibration of something else."""
+    found = [traffic_warning(recording, facts)]
+    if prediction.deployment is not None:
+        found += [*warnings_document([prediction.deployment]), *server_warnings(prediction.deployment, facts)]
+    return [warning for warning in found if warning]
 
 
 def validity(recording: Recording) -> dict[str, Any]:
@@ -150,7 +162,7 @@ def predict(scenario: Scenario, load: Load, seed: int) -> Prediction:
         around = bands(deployment, scenario, outcome, load, replicas, seed)
     except InputError as error:
         return Prediction(None, None, str(error))
-    return Prediction(outcome, _prediction_document(deployment, load, outcome, around, replicas))
+    return Prediction(outcome, _prediction_document(deployment, load, outcome, around, replicas), "", deployment)
 
 
 def relative_errors(measured: Mapping[str, Any], simulated: Mapping[str, Any] | None) -> dict[str, float]:

@@ -15,10 +15,10 @@ from planner.sizing.most import most_rate
 from planner.sizing.probes import Probe
 from planner.studies.loadtest import LoadTest
 from planner.summary.loadtest import broken_words
-from planner.summary.loadtest_capacity import loadtest_capacity_text
+from planner.summary.loadtest_capacity import STOPPED, loadtest_capacity_text
 
 STRIDE = 1.5
-STOPPED = "stopped by the user"
+STOPPED_SIMULATION: dict[str, Any] = {"max_rate_qps": None, "not_simulated": STOPPED}
 MOST_STEPS = 24
 LEAST_QUERIES = 20  # to be expected of a step: fewer tell nothing of a rate
 LONGEST_STEP_S = 3600.0  # of a step whose length is a number of queries
@@ -143,6 +143,7 @@ def _document(scenario: Scenario, steps: _Steps, seed: int) -> dict[str, Any]:
         for step in steps.done
         if step[1].document["valid"] and not step[1].document["slo_met"] and (best is None or step[0] > best[0])
     ]
+    judged = any(test.document["valid"] for _, test in steps.done)
     broke = min(over, key=lambda step: step[0], default=None)
     limited_by = broken_words(broke[1].document) if broke else steps.ended or "nothing within the range searched"
     return {
@@ -150,15 +151,29 @@ def _document(scenario: Scenario, steps: _Steps, seed: int) -> dict[str, Any]:
         "scenario": scenario.as_dict(),
         "seed": seed,
         "vary": "rate",
-        "max_rate_qps": best[0] if best else 0,
+        "warnings": _warnings(steps),
+        "max_rate_qps": best[0] if best else 0 if judged else None,
         "first_broken_qps": broke[0] if broke else None,
         "limited_by": limited_by,
         "ended": steps.ended,
         "probes": [_row(rate, test) for rate, test in sorted(steps.done, key=lambda step: step[0])],
         "at_max": best[1].document if best else None,
         "kv_cache_tokens": next((test.document["kv_cache_tokens"] for _, test in steps.done), None),
-        "simulated": _simulated(scenario, seed),
+        "simulated": _simulated(scenario, seed) if judged or steps.ended != STOPPED else STOPPED_SIMULATION,
     }
+
+
+def _warnings(steps: _Steps) -> list[str]:
+    """Those of the steps: what is said of each alike once, what only some say with the steps' rates."""
+    rates: dict[str, list[str]] = {}
+    for rate, test in sorted(steps.done, key=lambda step: step[0]):
+        for warning in test.document["warnings"]:
+            rates.setdefault(warning, []).append(f"{rate:.4g}")
+    everywhere = len(steps.done)
+    return [
+        warning if len(at) == everywhere else f"at {', '.join(at)} queries/s: {warning}"
+        for warning, at in rates.items()
+    ]
 
 
 def _row(rate: float, test: LoadTest) -> dict[str, Any]:
@@ -190,5 +205,5 @@ def _simulated(scenario: Scenario, seed: int) -> dict[str, Any]:
     except InputError as error:
         return {"max_rate_qps": None, "not_simulated": str(error)}
     except KeyboardInterrupt:
-        return {"max_rate_qps": None, "not_simulated": STOPPED}
+        return STOPPED_SIMULATION
     return {key: document[key] for key in ("max_rate_qps", "band80", "limited_by", "kv_cache_tokens")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from planner.summary.layout import paragraph, section, table
+from planner.summary.service import warning_lines
 from planner.summary.words import milliseconds, number, percent
 
 Document = dict[str, Any]
@@ -69,6 +70,7 @@ def comparison_text(document: Document) -> str:
     for run in document["runs"]:
         words = "calibrated" if run["calibrated"] else "not calibrated"
         lines += [f"{run['run']}: {run['model']} on {run['hardware']}, {number(run['requests'])} requests, {words}"]
+        lines += warning_lines(run)
         cells = [["", "figure", "measured", "simulated", "error"], *figure_rows("", run["figures"])]
         cache = run["kv_cache_tokens"]
         if cache["reported"]:

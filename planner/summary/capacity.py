@@ -16,6 +16,7 @@ from planner.summary.service import (
     limit_lines,
     limits_of,
     saturation_lines,
+    warning_lines,
 )
 from planner.summary.simulation import run_lines
 from planner.summary.words import (
@@ -48,6 +49,7 @@ def capacity_text(document: Document) -> str:
     most = document.get(most_key)
     lines = [*paragraph(scenario["name"]), ""] if scenario.get("name") else []
     lines += paragraph(_answer(document, most, load_key, unit))
+    lines += warning_lines(document)
     limits = limits_of(scenario, at_max)
     where = f" at {number(most, 4)} {unit}" if at_max and most else ""
     lines += section(f"Limits{where}{judging_words(limits)}", limit_lines(limits))

@@ -30,6 +30,8 @@ def compare_text(document: Document) -> str:
     lines = paragraph(_answer(document))
     lines += section("A and B", table([[side, _run(run)] for side, run in (("A", a), ("B", b))], "<<"))
     for side, run in (("A", a), ("B", b)):
+        for text in run.get("warnings") or []:
+            lines += paragraph(f"WARNING: {side}: {text}.", "  ", "    ")
         for reason in run.get("invalid") or []:
             lines += paragraph(f"INVALID: {side}: {reason}", "  ", "    ")
     lines += section("Settings that differ", _setting_lines(document.get("settings") or []))
@@ -59,7 +61,16 @@ def _answer(document: Document) -> str:
         change = row["ratio"] - 1
         said.append(f"{words} {'+' if change > 0 else ''}{percent(change)}{_sure(row)}")
     unpaired = "" if document.get("paired") else f" The two did not send the same: {document.get('load_difference')}."
-    return f"From A to B, measured: {', '.join(said) or 'nothing in common'}.{unpaired}"
+    return f"{_unusable(document)}From A to B, measured: {', '.join(said) or 'nothing in common'}.{unpaired}"
+
+
+def _unusable(document: Document) -> str:
+    """That a run is invalid, before any figure of it."""
+    invalid = [side.upper() for side in ("a", "b") if document[side].get("valid") is False]
+    if not invalid:
+        return ""
+    runs = "A is" if invalid == ["A"] else "B is" if invalid == ["B"] else "both runs are"
+    return f"NOT TO BE USED: {runs} INVALID. "
 
 
 def _failures(row: Document | None) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.summary.layout import facts, paragraph, section, table
-from planner.summary.service import broken_limits, demand_words, limit_lines, limits_of, saturation_lines
+from planner.summary.service import broken_limits, demand_words, limit_lines, limits_of, saturation_lines, warning_lines
 from planner.summary.words import clean, limit_name, milliseconds, number, percent, plural
 
 Document = dict[str, Any]
@@ -36,6 +36,7 @@ def loadtest_text(document: Document) -> str:
     gone = (document.get("server") or {}).get("gone")
     if gone:
         lines += paragraph(f"THE SERVER WAS GONE when the run ended: {gone}", "  ", "    ")
+    lines += warning_lines(document)
     lines += saturation_lines(document)
     limits = limits_of(scenario, document)
     lines += section("Limits (judged by the measured figure)", limit_lines(limits))

@@ -6,10 +6,12 @@ from typing import Any
 
 from planner.summary.layout import paragraph, section, table
 from planner.summary.loadtest import definitions
+from planner.summary.service import warning_lines
 from planner.summary.words import capitalised, clean, is_limit, limit_name, milliseconds, number, with_limit_names
 
 Document = dict[str, Any]
 
+STOPPED = "stopped by the user"
 _LIMITS_SHOWN = 4  # side by side, each twice: measured and simulated
 
 
@@ -19,6 +21,7 @@ def loadtest_capacity_text(document: Document) -> str:
     scenario = document.get("scenario") or {}
     lines = [*paragraph(scenario["name"]), ""] if scenario.get("name") else []
     lines += paragraph(_answer(document))
+    lines += warning_lines(document)
     if document.get("ended") and document["ended"] != document.get("limited_by"):
         lines += paragraph(f"The search ended early: {document['ended']}.")
     lines += paragraph(_simulated(document))
@@ -31,12 +34,21 @@ def loadtest_capacity_text(document: Document) -> str:
 def _answer(document: Document) -> str:
     most, broke = document.get("max_rate_qps"), document.get("first_broken_qps")
     why = with_limit_names(document.get("limited_by") or "")
+    if not any(probe.get("valid") for probe in document.get("probes") or []):
+        return f"NOTHING WAS MEASURED{_before_any_step(document)}."
     if not most:
         return f"NO RATE HELD, measured{f'; {why}' if why else ''}."
     beyond = (
         f"; {number(broke, 4)} queries/s did not ({why})" if broke else f"; no higher one was seen to break ({why})"
     )
     return f"The server held every limit at {number(most, 4)} queries/s, measured{beyond}."
+
+
+def _before_any_step(document: Document) -> str:
+    ended = document.get("ended") or ""
+    if ended == STOPPED:
+        return f" YET: {STOPPED} before a step was complete"
+    return f": {ended}" if ended else ""
 
 
 def _simulated(document: Document) -> str:
@@ -57,6 +69,8 @@ def _simulated(document: Document) -> str:
 
 def _probe_lines(document: Document) -> list[str]:
     probes = document.get("probes") or []
+    if not probes:
+        return []
     keys = [key for key in dict.fromkeys(key for probe in probes for key in probe) if is_limit(key)][:_LIMITS_SHOWN]
     rows = [["[queries/s]", *(limit_name(key) for key in keys), "measured", "simulated", "failed"]]
     for probe in probes:

@@ -19,6 +19,7 @@ from planner.summary.service import (
     limit_lines,
     limits_of,
     saturation_lines,
+    warning_lines,
 )
 from planner.summary.simulation import run_lines
 from planner.summary.words import clean, number, plural, with_limit_names
@@ -46,6 +47,7 @@ def _feasible(document: Document, scenario: Document) -> list[str]:
     limits = limits_of(scenario, at_peak)
     peak = "at the peak" if "peak_qps" in (scenario.get("traffic") or {}) else "under this load"
     lines = paragraph(f"{_answer(document, scenario)} {money_sentence(document)}")
+    lines += warning_lines(document)
     lines += saturation_lines(at_peak)
     lines += section(f"Limits {peak}{_serving(fleet)}{judging_words(limits)}", limit_lines(limits))
     lines += _smaller(document, scenario, fleet)
@@ -121,6 +123,7 @@ def _infeasible(document: Document, scenario: Document) -> list[str]:
     tried = f"none of {plural(len(alternatives), 'candidate')}" if len(alternatives) > 1 else "the candidate does not"
     verb = " can serve" if len(alternatives) > 1 else " serve"
     lines = paragraph(f"NO FLEET FITS: {tried}{verb} {demand} within the limits.")
+    lines += warning_lines(document)
     near = nearest_miss(alternatives)
     if near is not None:
         name = candidate_name(near, varied_keys(alternatives))

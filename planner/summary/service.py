@@ -138,6 +138,11 @@ def saturation_lines(run: Document, indent: str = "") -> list[str]:
     )
 
 
+def warning_lines(document: Document) -> list[str]:
+    """What must be known before the figures are believed."""
+    return [line for text in document.get("warnings") or [] for line in paragraph(f"WARNING: {text}.", "", "  ")]
+
+
 def latency_lines(run: Document) -> list[str]:
     """Mean and percentiles of every latency, in milliseconds."""
     rows = [

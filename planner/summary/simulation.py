@@ -17,6 +17,7 @@ from planner.summary.service import (
     limit_lines,
     limits_of,
     saturation_lines,
+    warning_lines,
 )
 from planner.summary.words import clean, number, plural
 
@@ -29,6 +30,7 @@ def simulation_text(document: Document) -> str:
     scenario = document.get("scenario") or {}
     lines = [*paragraph(scenario["name"]), ""] if scenario.get("name") else []
     lines += paragraph(_answer(document, scenario))
+    lines += warning_lines(document)
     lines += saturation_lines(document)
     limits = limits_of(scenario, document)
     lines += section(f"Limits{judging_words(limits)}", limit_lines(limits))

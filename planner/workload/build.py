@@ -17,6 +17,7 @@ from planner.simulation.load import F64, I64, Load, Stage
 from planner.workload.arrivals import MOST_QUERIES, open_arrivals
 from planner.workload.lengths import draw_tokens, fit_to_context, refuse_misfit
 from planner.workload.prefixes import StagePrompts, draw_groups, prefix_chains, select_chains
+from planner.workload.sessions import session_load
 from planner.workload.tables import unusable
 from planner.workload.traces import read_recording
 
@@ -46,6 +47,16 @@ def build_load(
     """
     if scenario.demand == "trace":
         return _trace_load(scenario, rng, max_model_len)
+    if scenario.session is not None:
+        return session_load(
+            scenario,
+            scenario.session,
+            queries=queries,
+            duration_s=duration_s,
+            warmup=warmup,
+            rng=rng,
+            max_model_len=max_model_len,
+        )
     gaps_rng, cache_rng, *stage_rngs = rng.spawn(2 + 3 * len(scenario.query.stages))
     timing = _timing(scenario, queries, duration_s, warmup, gaps_rng, cache_rng)
     total, width = len(timing.arrival_s), sum(stage.calls * stage.samples for stage in scenario.query.stages)
