@@ -9,6 +9,7 @@ from typing import Any
 from tools.vllm_cpu.server import DENSE, MOE
 
 DURATION_S, WARMUP_S = 24, 5
+WARMING_S = 8  # of each load that a fresh server is warmed up with
 SEED = 7  # one for all repeats: the same arrays, so that what differs between repeats is the server's own
 
 
@@ -42,6 +43,7 @@ def _lengths(prompt: str, output: str) -> dict[str, str]:
 
 
 SHORT = _lengths("128", "32")
+PREFIX = {**_lengths("512", "32"), "query.stages[0].shared_prefix": "{tokens: 384, groups: 4}"}
 TRAFFIC = {
     one.name: one
     for one in (
@@ -70,16 +72,23 @@ TRAFFIC = {
             "prefix",
             "judge",
             "3 requests/s, 512 + 32 tokens, 384 of the prompt shared in 4 groups",
-            {
-                "traffic.peak_qps": 3,
-                **_lengths("512", "32"),
-                "query.stages[0].shared_prefix": "{tokens: 384, groups: 4}",
-            },
+            {"traffic.peak_qps": 3, **PREFIX},
         ),
         Traffic("busy", "judge", "7 requests/s, 128 + 32 tokens", {"traffic.peak_qps": 7, **SHORT}),
         Traffic("moe", "judge", "3 requests/s, 128 + 32 tokens", {"traffic.peak_qps": 3, **SHORT}),
     )
 }
+WARMING = tuple(
+    Traffic(name, "warm-up", f"{rate:g} requests/s, {what}", {"traffic.peak_qps": rate, **settings})
+    for name, rate, what, settings in (
+        ("short", 6, "prompts of 16 to 192 tokens", _lengths("{uniform: [16, 192]}", "32")),
+        ("medium", 3, "prompts of 192 to 640 tokens", _lengths("{uniform: [192, 640]}", "32")),
+        ("long", 1, "prompts of 640 to 1,900 tokens", _lengths("{uniform: [640, 1900]}", "32")),
+        ("prefix", 3, "512 + 32 tokens, 384 of the prompt shared in 4 groups", PREFIX),
+    )
+)
+"""What a server answers before anything is recorded: the first product of each matrix shape, that is of each number of
+tokens in a step, is slow on a CPU, and would spoil the first repeat of whatever comes first."""
 FIT = tuple(name for name, one in TRAFFIC.items() if one.role == "fit")
 MAIN_JUDGES = ("rate", "lengths", "prefix")
 
