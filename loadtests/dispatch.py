@@ -14,12 +14,12 @@ from itertools import count
 
 import gevent
 from gevent.event import Event
-from gevent.lock import Semaphore
 from gevent.pool import Group
 
 from loadtests.client import Call, Client
 from loadtests.events import Said
 from loadtests.failures import INTERRUPTED, STALLED, TIMED_OUT, Abandoned
+from loadtests.gate import Gate
 from loadtests.prompts import Bodies, Conversation
 from loadtests.rows import rows_of
 from loadtests.schedule import Part
@@ -62,7 +62,7 @@ class Dispatch:
         self.over = Event()
         self._client, self._bodies, self._note, self._worker = client, bodies, note, worker
         self._sleep = sleep
-        self._gate = Semaphore(limits.max_in_flight) if limits.max_in_flight else None
+        self._gate = Gate(limits.max_in_flight) if limits.max_in_flight else None
         self._group = Group()
         self._active: set[Call] = set()
         self._last_due_s = -math.inf
@@ -184,9 +184,8 @@ class Dispatch:
         """All stages of a query; when it was over."""
         held_s = 0.0
         if self._gate is not None:
-            waits = self._gate.locked()
             try:
-                self._gate.acquire()
+                waits = self._gate.enter()
             except Abandoned:
                 return self._client.now()
             held_s = max(0.0, self._client.now() - due_s) if waits else 0.0
@@ -196,7 +195,7 @@ class Dispatch:
             return self._stages(place, due_s, held_s, calls)
         finally:
             if self._gate is not None:
-                self._gate.release()
+                self._gate.leave()
 
     def _stages(self, place: int, due_s: float, held_s: float, calls: list[Call] | None) -> float:
         deadline_s = self._client.now() + self.limits.timeout_s

@@ -310,10 +310,11 @@ def test_one_replica_with_room_hits_all_that_a_session_computed(world: World):
 @many
 @given(worlds(("round_robin",), 1), st.integers(0, 99))
 def test_the_reference_scheduler_hits_and_times_the_same_sends_alike(world: World, seed: int):
-    """Arrivals at odd times, so that no two things happen at one instant and their order is nobody's choice."""
+    """Arrivals and pauses are odd, so that no two sends are at one instant and their order is nobody's choice."""
     load = replace(world.load, timeout_s=np.inf, max_in_flight=0)
-    odd = np.sort(np.random.default_rng(seed).random(load.queries)) * 7 + 1e-3 * np.pi
-    load = replace(load, arrival_s=odd)
+    rng = np.random.default_rng(seed)
+    odd = np.sort(rng.random(load.queries)) * 7 + 1e-3 * np.pi
+    load = replace(load, arrival_s=odd, think_s=load.think_s + 1e-3 * rng.random(load.queries))
     done = run_fleet(load, world.config, COST, 1, "round_robin", np.random.default_rng(0))
     order = np.argsort(done.sent_s, kind="stable")
     assert load.prefixes is not None
