@@ -190,7 +190,8 @@ class Conductor:
         run.findings.busy[f"worker {worker.number}"] = data["busy"]
         run.findings.loop_lag_ms[f"worker {worker.number}"] = data["loop_lag_ms"]
         if not worker.done:
-            worker.unsent, worker.skipped, worker.made_up = data["unsent"], data["skipped"], data["made_up"]
+            worker.unsent, worker.skipped = data["unsent"], data["skipped"]
+            worker.made_up, worker.broken_off = data["made_up"], data["broken_off"]
             worker.cpu_s, worker.done = data["cpu_s"], data["done"]
             run.compare_clocks(worker, data["received_at"])
 
@@ -250,6 +251,7 @@ class Conductor:
             unsent=unsent,
             invalid=invalid,
             notes=_notes(run),
+            made_up=_made_up(run),
             client_cpu={name: round(used_s, 3) for name, used_s in cpu_s.items()}
             | {"busy_max": round(max(findings.busy.values(), default=0.0), 4)}
             | {"loop_lag_p99_ms": max(findings.loop_lag_ms.values(), default=0.0)},
@@ -288,12 +290,15 @@ class Conductor:
         self.summary = ""
 
 
+def _made_up(run: RunState) -> int:
+    return sum(worker.made_up for worker in run.workers.values())
+
+
 def _notes(run: RunState) -> list[str]:
     """What must be known of how a run was sent."""
-    made_up = sum(worker.made_up for worker in run.workers.values())
-    if made_up == 0:
+    unsaid, broken_off = _made_up(run), sum(worker.broken_off for worker in run.workers.values())
+    causes = [f"the server did not say which tokens {unsaid} of its answers were"] if unsaid else []
+    causes += [f"{broken_off} answers of sessions failed"] if broken_off else []
+    if not causes:
         return []
-    return [
-        f"the server did not say which tokens {made_up} of its answers were: made-up ones were re-sent in their place,"
-        " which its prefix cache cannot know"
-    ]
+    return [f"{', and '.join(causes)}: made-up ones were re-sent in their place, which its prefix cache cannot know"]

@@ -7,7 +7,6 @@ passed. `max_in_flight` and `timeout_s` mean what they mean to the simulator.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -23,11 +22,11 @@ from loadtests.gate import Gate
 from loadtests.prompts import Bodies, Conversation
 from loadtests.rows import rows_of
 from loadtests.schedule import Part
+from loadtests.timer import Timer
 from planner.records import RequestRow
 from planner.workload.token_ids import SEGMENT, Run
 
-LATEST_TIMER_S = 0.002  # the event loop's timers go off late, by about a millisecond
-LEAST_GAP_S = 0.005  # between sends that are timed finer than the timer: waiting the rest out costs processor time
+READY_S = 0.05  # before a turn is due its body is made: made before the pause it would take memory for as long
 WATCH_EVERY_S = 0.05
 PATIENCE_S = 2.0  # for calls to end that were told to
 
@@ -58,6 +57,7 @@ class Dispatch:
         self.rows = 0  # that `note` was told of
         self.skipped = 0  # requests behind a failed stage
         self.made_up = 0  # answers that came whole, but could not be re-sent as the server gave them
+        self.broken_off = 0  # answers that did not come whole, and were made up where they had to be re-sent
         self.stopped = False
         self.over = Event()
         self._client, self._bodies, self._note, self._worker = client, bodies, note, worker
@@ -65,8 +65,7 @@ class Dispatch:
         self._gate = Gate(limits.max_in_flight) if limits.max_in_flight else None
         self._group = Group()
         self._active: set[Call] = set()
-        self._last_due_s = -math.inf
-        self._timer_late_s = LATEST_TIMER_S / 2
+        self._timer = Timer(client.now, sleep)
         self._clients = count(part.first_client)
         self._busy_clients = part.clients
         self._heap = iter(range(len(part.query)))
@@ -100,8 +99,8 @@ class Dispatch:
             return
         for place, due_s in enumerate(self.part.arrival_s.tolist()):
             # Made ready before it is due. Behind a limit that would fill the memory with what waits.
-            calls = self._calls(place, 0) if self._gate is None else None
-            self._sleep_until(due_s)
+            calls = self._calls(place, 0) if self._gate is None else []
+            self._sleep_until(due_s, in_order=True)
             if self.stopped:
                 return
             self._group.spawn(self._query, place, due_s, calls)
@@ -116,30 +115,37 @@ class Dispatch:
         for place in (self.part.follows < 0).nonzero()[0].tolist():
             due_s = float(self.part.arrival_s[place])
             talk = Conversation(self._bodies)
-            call = self._turn(place, talk)
-            self._sleep_until(due_s)
+            calls = [self._turn(place, talk)] if self._gate is None else []
+            self._sleep_until(due_s, in_order=True)
             if self.stopped:
                 return
-            self._group.spawn(self._session, place, due_s, talk, call)
+            self._group.spawn(self._session, place, due_s, talk, calls)
             gevent.sleep(0)
         self._group.join()
         self._finish()
 
-    def _session(self, place: int, due_s: float, talk: Conversation, call: Call) -> None:
+    def _session(self, place: int, due_s: float, talk: Conversation, calls: list[Call]) -> None:
         """The turns of a session, from the one at `place` on."""
         while True:
-            ended_s = self._query(place, due_s, [call])
+            ended_s = self._query(place, due_s, calls, talk)
             following = self._follower.get(place)
-            if following is None or self.stopped:
+            if following is None or self.stopped or not calls:
                 return
-            segment, tokens = self.part.chain(place)[-1]
-            known = talk.note(None if call.error else call.said, Run(SEGMENT, segment, tokens))
-            self.made_up += not known and not call.error
+            self._take_in(place, calls.pop(), talk)  # nothing of a call is kept through the pause
             place, due_s = following, ended_s + float(self.part.think_s[following])
-            call = self._turn(place, talk)
+            if self._gate is None:
+                self._sleep(max(0.0, due_s - READY_S - self._client.now()))
+                calls.append(self._turn(place, talk))
             self._sleep_until(due_s)
             if self.stopped:
                 return
+
+    def _take_in(self, place: int, call: Call, talk: Conversation) -> None:
+        """What was answered to a turn becomes a part of what was said."""
+        segment, tokens = self.part.chain(place)[-1]
+        known = talk.note(None if call.error else call.said, Run(SEGMENT, segment, tokens))
+        self.made_up += not known and not call.error
+        self.broken_off += bool(call.error)
 
     def _turn(self, place: int, talk: Conversation) -> Call:
         """The call of a turn. Its chain names the turn before's, then its own tokens and, last, its answer."""
@@ -162,10 +168,10 @@ class Dispatch:
         due_s = 0.0
         try:
             for place in self._client_places(next(self._clients)):
-                self._sleep_until(due_s)
+                self._sleep_until(due_s, in_order=True)
                 if self.stopped:
                     return
-                ended_s = self._query(place, due_s, None)
+                ended_s = self._query(place, due_s, [])
                 due_s = ended_s + float(self.part.think_s[place])
         finally:  # also where Locust takes the user away: what it has not sent is then missing
             self._busy_clients -= 1
@@ -180,8 +186,11 @@ class Dispatch:
 
     # --- one query ---
 
-    def _query(self, place: int, due_s: float, calls: list[Call] | None) -> float:
-        """All stages of a query; when it was over."""
+    def _query(self, place: int, due_s: float, calls: list[Call], talk: Conversation | None = None) -> float:
+        """All stages of a query; when it was over.
+
+        `calls` are the first stage's; where they are not there yet they are made, and put there, once the query may go.
+        """
         held_s = 0.0
         if self._gate is not None:
             try:
@@ -192,16 +201,18 @@ class Dispatch:
         try:
             if self.stopped:  # while it waited
                 return self._client.now()
+            if not calls:
+                calls += self._calls(place, 0) if talk is None else [self._turn(place, talk)]
             return self._stages(place, due_s, held_s, calls)
         finally:
             if self._gate is not None:
                 self._gate.leave()
 
-    def _stages(self, place: int, due_s: float, held_s: float, calls: list[Call] | None) -> float:
+    def _stages(self, place: int, due_s: float, held_s: float, calls: list[Call]) -> float:
         deadline_s = self._client.now() + self.limits.timeout_s
         query_s, ended_s = due_s, due_s
         for stage in range(len(self.part.stages)):
-            calls = self._calls(place, stage) if calls is None else calls
+            calls = self._calls(place, stage) if stage else calls
             for call in calls:
                 call.deadline_s = deadline_s
             if len(calls) == 1:
@@ -218,7 +229,7 @@ class Dispatch:
             if any(call.error for call in calls):
                 self.skipped += sum(later.requests for later in self.part.stages[stage + 1 :])
                 break
-            due_s, held_s, calls = ended_s, 0.0, None
+            due_s, held_s = ended_s, 0.0
         return ended_s
 
     def _calls(self, place: int, stage: int) -> list[Call]:
@@ -255,19 +266,10 @@ class Dispatch:
 
     # --- time ---
 
-    def _sleep_until(self, due_s: float) -> None:
-        """Return at `due_s`, a fraction of a millisecond late at most where the processor is free."""
-        spaced = due_s - self._last_due_s >= LEAST_GAP_S
-        self._last_due_s = due_s
-        now_s = self._client.now()
-        early_s = 0.0001 + 1.3 * self._timer_late_s if spaced else 0.9 * self._timer_late_s
-        asked_s = due_s - now_s - early_s
-        if asked_s > 0:
-            self._sleep(asked_s)
-            late_s = min(self._client.now() - now_s - asked_s, LATEST_TIMER_S)
-            self._timer_late_s += 0.1 * (late_s - self._timer_late_s)
-        while self._client.now() < due_s and not self.stopped:
-            self._sleep(0)
+    def _sleep_until(self, due_s: float, *, in_order: bool = False) -> None:
+        """Wait for what is due; `in_order`: it is one of a row of queries that are due one after the other."""
+        spaced = self._timer.spaced(due_s) if in_order else True
+        self._timer.wait(due_s, lambda: self.stopped, spaced)
 
     def _watch(self) -> None:
         """End calls whose query has timed out or whose stream has stalled."""

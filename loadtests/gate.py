@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 
 from gevent.event import Event
 
@@ -12,7 +12,8 @@ class Gate:
 
     def __init__(self, limit: int) -> None:
         self._free = limit
-        self._waiting: deque[Event] = deque()
+        # Who waits, in the order in which they came. A plain queue would be walked through for each one that gives up.
+        self._waiting: OrderedDict[Event, None] = OrderedDict()
 
     def enter(self) -> bool:
         """Take a place; True where one had to be waited for. What ends the wait early leaves the place to the next."""
@@ -20,20 +21,21 @@ class Gate:
             self._free -= 1
             return False
         turn = Event()
-        self._waiting.append(turn)
+        self._waiting[turn] = None
         try:
             turn.wait()
         except BaseException:
             if turn.is_set():
                 self.leave()
             else:
-                self._waiting.remove(turn)
+                del self._waiting[turn]
             raise
         return True
 
     def leave(self) -> None:
         """Give the place to whoever waits longest, or back."""
         if self._waiting:
-            self._waiting.popleft().set()
+            turn, _ = self._waiting.popitem(last=False)
+            turn.set()
         else:
             self._free += 1

@@ -73,7 +73,7 @@ def add_options(parser: LocustArgumentParser) -> None:
     add(
         "--warmup-s",
         _number(MOST_SECONDS, True),
-        "Seconds before counting; without it a tenth of what is counted, and with sessions all their pauses.",
+        "Seconds before counting; without it a tenth of what is counted, and with sessions at least one.",
     )
     add("--api", str, "API to call.", default="completions", choices=["completions", "chat"])
     add("--served-model", str, "The model's name at the server; without it the first that the server lists.")

@@ -159,6 +159,7 @@ class _Run:
             "unsent": self._dispatch.unsent,
             "skipped": self._dispatch.skipped,
             "made_up": self._dispatch.made_up,
+            "broken_off": self._dispatch.broken_off,
             "done": self._done,
         }
         try:

@@ -49,14 +49,16 @@ def make_schedule(
         model, max_model_len = candidate.model, candidate.options.max_model_len
     warmup = 0
     if scenario.demand == "open":
-        warmup = _warmup(scenario, requests, duration_s, warmup_s)
+        warmup = _warmup(scenario, seed, requests, duration_s, warmup_s)
     else:
         duration_s = None
     load = make_load(scenario, max_model_len, seed, Length(requests or 0, warmup, 0), duration_s)
     return Schedule(load, scenario, max_model_len, model.vocab, duration_s)
 
 
-def _warmup(scenario: Scenario, requests: int | None, duration_s: float | None, warmup_s: float | None) -> int:
+def _warmup(
+    scenario: Scenario, seed: int, requests: int | None, duration_s: float | None, warmup_s: float | None
+) -> int:
     """Queries of the warm-up: of `warmup_s`, else a share of what is counted, and of sessions until all turns come."""
     rate_qps, session = reaching_qps(scenario), scenario.session
     if warmup_s is not None and session is None:
@@ -66,8 +68,9 @@ def _warmup(scenario: Scenario, requests: int | None, duration_s: float | None, 
     share = round(WARMUP_SHARE * (requests if duration_s is None and requests else rate_qps * (duration_s or 0)))
     if session is None:
         return share
-    all_turns_s = session.turns * session.think_s
-    return max(share, round(turns_due(rate_qps, session.turns, session.think_s, all_turns_s)))
+    from planner.studies.load_sessions import session_warmup_s  # loads numba
+
+    return max(share, round(turns_due(rate_qps, session.turns, session.think_s, session_warmup_s(scenario, seed))))
 
 
 def reaching_qps(scenario: Scenario) -> float:

@@ -25,6 +25,7 @@ class WorkerState:
     unsent: int = 0
     skipped: int = 0
     made_up: int = 0  # answers of sessions that could not be re-sent as they were given
+    broken_off: int = 0  # likewise, because they did not come whole
     cpu_s: float = 0.0
     done: bool = False
     lost: bool = False

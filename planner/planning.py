@@ -30,7 +30,7 @@ from planner.economics import Ads, Demand, unit_economics, utilisation_by_hour
 from planner.errors import ScenarioError
 from planner.provenance import weakest_first
 from planner.scenario import Scenario
-from planner.simulation.load import Load
+from planner.simulation.load import Load, typical
 from planner.simulation.outcome import BATCHES, CONFIDENCE, Outcome
 from planner.sizing import LEAST_REQUESTS, Probe, Search, Sized, search
 from planner.summary import plan_text
@@ -137,7 +137,7 @@ def _answer(scenario: Scenario, seed: int, chosen: Sized, worlds: int) -> dict[s
     hours = _day(scenario, deployment, chosen.replicas, seed, demand, peak.outcome)
     money = unit_economics(chosen.gpus, chosen.option.prices, demand, _ads(scenario), hours)
     priced = [] if chosen.option.price_row is None else [chosen.option.price_row]
-    rows = weakest_first([*deployment.provenance, *money.provenance, *priced])
+    rows = weakest_first([*deployment.provenance_of(serving), *money.provenance, *priced])
     return {
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
         "fleet": fleet_document(deployment, chosen.replicas, chosen.spare),
@@ -199,7 +199,7 @@ def _day(
 def _token_histograms(load: Load) -> dict[str, Any]:
     tables = {}
     for name, values in (("prompt_tokens", load.prompt_tokens), ("output_tokens", load.output_tokens)):
-        counts, edges = np.histogram(values, bins=40)
+        counts, edges = np.histogram(values[typical(load)], bins=40)
         tables[name] = {"edges": edges.tolist(), "counts": counts.astype(float).tolist()}
     return tables
 

@@ -86,6 +86,7 @@ class RunEnd(msgspec.Struct, tag="end", tag_field="record", frozen=True, kw_only
     unsent: int = 0  # requests of the schedule that never left the client
     invalid: list[str] = []
     notes: list[str] = []  # what must be known of how it was sent
+    made_up: int = 0  # answers of sessions that were re-sent otherwise than given: the server did not say their tokens
     # Seconds of CPU by process; "busy_max": largest share of one core; "loop_lag_p99_ms": how late it read at most.
     client_cpu: dict[str, float] = {}
     server: dict[str, Any] = {}  # /metrics: what changed during the run

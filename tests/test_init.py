@@ -281,12 +281,33 @@ def test_no_flag_is_lost_and_no_secret_is_kept():
         ("vllm serve m -tp 0", "--vllm-args --tensor-parallel-size (=0): must be >= 1"),
         ("vllm serve m --max-model-len 1", "--max-model-len (=1): must be >= 2"),
         ("vllm serve m --gpu-memory-utilization nan", "--gpu-memory-utilization (=nan): is no value for it"),
+        (
+            "vllm serve m --max-num-seqs 512 --max-num-batched-tokens 256",
+            "--max-num-batched-tokens (=256): must be at least --max-num-seqs (=512); nearest: 512",
+        ),
+        (
+            "vllm serve m --max-num-batched-tokens 2k --max-model-len 8192 --no-enable-chunked-prefill",
+            "(=2000): must be at least --max-model-len (=8192) with --no-enable-chunked-prefill",
+        ),
     ],
 )
 def test_a_command_line_that_vllm_would_refuse_is_bad_input(command: str, rule: str):
     with pytest.raises(InputError, match=r"^--vllm-args") as caught:
         parse_serve_command(command)
     assert rule in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--max-num-seqs 256 --max-num-batched-tokens 256",
+        "--max-num-seqs 512",
+        "--max-num-batched-tokens 256 --max-model-len 8192",
+        "--max-num-batched-tokens 256 --max-model-len 8192 --enable-chunked-prefill",
+    ],
+)
+def test_limits_of_a_step_that_go_together_are_taken(flags: str):
+    assert parse_serve_command(f"vllm serve m {flags}").engine
 
 
 # --- the text ---

@@ -43,6 +43,33 @@ def test_credentials_in_an_address_are_refused_and_not_repeated():
     assert caught.value.nearest == "http://127.0.0.1:8000"
 
 
+MISTYPED = [
+    ("127.0.0.1:8000", "127.0.0.1:8000", "http://127.0.0.1:8000", "no scheme"),
+    ("localhost", "localhost", "http://localhost", "a name that everybody knows"),
+    ("gpu.example/v1", "gpu.example/v1", "http://gpu.example", "a path is left out"),
+    ("https:host", "https:host", "https://host", "no slashes"),
+    ("http:/host:80", "http:/host:80", "http://host:80", "one slash"),
+    ("::1", "::1", "http://[::1]", "IPv6 stands in brackets"),
+    ("[::1]:8000", "[::1]:8000", "http://[::1]:8000", "in brackets, no scheme"),
+    ("host:80/v1?key=hunter2", None, "http://host:80", "a key behind the question mark"),
+    ("host:80#hunter2", None, "http://host:80", "a key behind the hash"),
+    ("sk-hunter2", None, "http://127.0.0.1:8000", "a key in the address's place"),
+    ("hf_hunter2?", None, "http://127.0.0.1:8000", "a key and a question mark"),
+    ("eyHunter2.eyHunter2.x", None, "http://127.0.0.1:8000", "a token of three parts"),
+    ("http:hunter2Key", None, "http://127.0.0.1:8000", "a key behind a scheme"),
+]
+
+
+@pytest.mark.parametrize(("given", "shown", "nearest", "because"), MISTYPED, ids=[row[3] for row in MISTYPED])
+def test_a_mistyped_address_is_shown_corrected_but_nothing_that_may_be_a_key(
+    given: str, shown: str | None, nearest: str, because: str
+):
+    with pytest.raises(InputError) as caught:
+        checked_url(given)
+    assert (shown, nearest) == (caught.value.value, caught.value.nearest), because
+    assert shown is not None or "unter2" not in str(caught.value)
+
+
 # --- the key ---
 
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from simulated_records import scenario_with, write_records
 
-from planner.deployment import Deployment, deploy, only_candidate
+from planner.deployment import Deployment, deploy, only_candidate, simulate
 from planner.deployment.calibrated import identity
 from planner.readers.recordings import Recording, read_own
 from planner.records import RequestRow
@@ -20,6 +20,7 @@ from planner.studies.loadtest import evaluate
 from planner.studies.loadtest_overload import overload_warning
 from planner.studies.loadtest_stopped import stopped_test
 from planner.studies.loadtest_warnings import server_warnings, traffic_warning
+from planner.workload import turns_due
 
 
 def some_fail(row: RequestRow) -> RequestRow | None:
@@ -136,6 +137,65 @@ def test_a_rate_is_that_of_the_users_queries_where_a_cache_answers_some():
 )
 def test_what_is_carried_or_cannot_be_told_warns_of_nothing(changes: dict[str, Any], because: str):
     assert overload_warning(OVERLOADED.with_values(changes), 0, None, 20.0) == "", because
+
+
+def test_where_nothing_is_answered_in_time_no_lower_rate_is_named():
+    hasty = OVERLOADED.with_values({"traffic.timeout_s": 0.001, "traffic.max_in_flight": 1})
+    warning = overload_warning(hasty, 0, None, 20.0)
+    assert warning == (
+        "by the simulator 1 replica does not carry 2000 queries/s: nothing of it is answered in time; "
+        "fleet.replicas says how many the server has"
+    )
+
+
+TALKING = scenario_with(
+    engine__max_num_seqs=8,
+    query__stages=[{"name": "chat", "prompt_tokens": 100, "output_tokens": 200, "turns": 10, "think_s": 20.0}],
+)
+
+
+def test_of_sessions_the_full_rate_is_judged_though_it_comes_only_after_all_pauses():
+    """In 20 s from an empty start first turns alone are due, a tenth of the rate."""
+    warning = overload_warning(TALKING.with_values({"traffic.peak_qps": 30}), 0, None, 20.0)
+    assert "does not carry 30 queries/s" in warning
+    served = float(warning.partition("about ")[2].split()[0])
+    rate = float(warning.partition("--set traffic.peak_qps=")[2].split()[0])
+    assert 0.3 * served < rate < served < 30
+    carried = TALKING.with_values({"traffic.peak_qps": rate})
+    assert overload_warning(carried, 0, None, 20.0) == ""
+    assert simulate(carried, requests=5000).as_dict()["saturated"] is False, "by a run of its own too"
+
+
+# --- sessions that the run is too short for ---
+
+
+def talk(path: Path, think_s: float, **length: Any) -> dict[str, Any]:
+    """The answer to a run of sessions of four turns of about 0.1 s each, 40 turns a second."""
+    stage = {"name": "chat", "prompt_tokens": 100, "output_tokens": 24, "turns": 4, "think_s": think_s}
+    return evaluate(read_own(write_records(path, scenario_with(query__stages=[stage]), **length))).as_dict()
+
+
+def test_a_warm_up_that_is_shorter_than_a_session_is_told_with_one_that_is_not(tmp_path: Path):
+    (warning,) = talk(tmp_path / "short.jsonl", 3.0, queries=1200, warmup=40)["warnings"]
+    told = "a session of 4 turns takes at least 13 s (by the simulator, without load), and the warm-up ends before that"
+    assert warning.startswith(told)
+    needed_s = float(warning.partition("--warmup ")[2].split()[0])
+    assert 12.0 < needed_s < 16.0
+    turns = turns_due(40, 4, 3.0, needed_s)
+    assert talk(tmp_path / "long.jsonl", 3.0, queries=1200 + round(turns), warmup=round(turns))["warnings"] == []
+
+
+def test_answers_count_where_there_is_no_pause(tmp_path: Path):
+    """With no pause between turns a session lasts as long as its answers."""
+    (warning,) = talk(tmp_path / "none.jsonl", 0.0, queries=400, warmup=0)["warnings"]
+    assert "and the warm-up ends before that" in warning
+    assert talk(tmp_path / "some.jsonl", 0.0, queries=400, warmup=100)["warnings"] == []
+
+
+def test_a_run_that_counts_less_than_a_session_says_so(tmp_path: Path):
+    (warning,) = talk(tmp_path / "brief.jsonl", 3.0, queries=900, warmup=700)["warnings"]
+    assert "and 5 s are counted" in warning
+    assert warning.endswith("--duration 13 is the least")
 
 
 # --- stopped before anything counted ---

@@ -2,7 +2,9 @@
 
 import gevent
 import pytest
+from gevent.event import Event
 
+from loadtests import gate as gate_module
 from loadtests.gate import Gate
 
 
@@ -46,3 +48,28 @@ def test_who_gives_up_waiting_takes_no_place(promised: bool):
         gate.leave()
     second.join(1)
     assert [True] == came
+
+
+def test_who_gives_up_is_found_without_asking_the_others(monkeypatch: pytest.MonkeyPatch):
+    """Thousands may give up at once: each would be compared with all that came before it."""
+    compared = []
+
+    class Turn(Event):
+        __hash__ = object.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return self is other
+
+    monkeypatch.setattr(gate_module, "Event", Turn)
+    gate, came = Gate(1), []
+    gate.enter()
+    waiting = [gevent.spawn(gate.enter) for _ in range(50)]
+    gevent.spawn(lambda: came.append(gate.enter()))
+    gevent.sleep(0)
+    for greenlet in reversed(waiting):
+        greenlet.kill()
+    assert compared == []
+    gate.leave()
+    gevent.sleep(0)
+    assert [True] == came, "the place is for the one that is left"

@@ -13,7 +13,7 @@ from planner.errors import ScenarioError
 from planner.scenario import Scenario
 from planner.simulation.load import Load
 from planner.workload import build_load
-from planner.workload.sessions import seconds_until_due, turns_due
+from planner.workload.sessions import seconds_until_due, session_span_s, session_warmup, turns_due
 
 CONTEXT = 8192
 
@@ -211,8 +211,23 @@ def test_a_first_turn_that_is_drawn_within_its_shared_prefix_is_raised_and_a_lat
 
 def test_a_warm_up_that_ends_before_the_last_turns_come_is_told():
     made = scenario(think_s=30)
-    assert "the last of 3 turns comes 60 s after the first" in load(made, 500, warmup=100).notes[0]
+    assert "the last turn of a session comes 60 s after the first" in load(made, 500, warmup=100).notes[0]
     assert () == load(made, 500, warmup=round(turns_due(12, 3, 30, 90))).notes
+
+
+def test_where_sessions_end_early_the_warm_up_need_not_wait_for_turns_that_never_come():
+    """Three turns of 10 fit: the last comes 60 s after the first, and by 80 s 4 · (80 + 50 + 20) of them are due."""
+    made = scenario(turns=10, think_s=30, prompt_tokens={"uniform": [100, 101]}, output_tokens={"uniform": [20, 21]})
+    run = load(made, 500, max_model_len=361, warmup=600)
+    assert 2 == max(turn_of(run))
+    assert ["sessions end before their 10 turns" in note for note in run.notes] == [True]
+
+
+def test_a_session_lasts_as_long_as_its_pauses_and_answers():
+    """Three turns of 5 + 2 s; by 21 s 4 sessions a second have sent 4 · (21 + 16 + 11) turns."""
+    assert (21, 192) == (session_span_s(scenario(), 2.0), session_warmup(scenario(), 2.0))
+    single = scenario(turns=1, think_s=0)
+    assert (0, 0) == (session_span_s(single, 2.0), session_warmup(single, 2.0))
 
 
 REFUSED = [
@@ -221,7 +236,7 @@ REFUSED = [
     ({}, {"queries": 60_000_000}, "query.stages[0].turns (=3)", "more turns than fit the memory"),
     (
         {"turns": 250, "prompt_tokens": 1, "output_tokens": 1},
-        {"queries": 900_000},
+        {"queries": 180_000},
         "query.stages[0].turns (=250)",
         "what they repeat does not fit the memory",
     ),

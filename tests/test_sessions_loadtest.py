@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,10 +19,10 @@ from planner.calibration import calibrate, compare_recordings
 from planner.calibration.replayed import recorded_runs, replay_run
 from planner.deployment import deploy, only_candidate
 from planner.deployment.recorded import recorded_load, recorded_scenario, sent_load, simulated_outcome, verified_load
-from planner.errors import DataFileError
+from planner.errors import DataFileError, UnsupportedError
 from planner.live import connect, scrape
 from planner.readers.recordings import read_own
-from planner.records import RequestRow
+from planner.records import RequestRow, RunEnd
 from planner.scenario import Scenario
 from planner.simulation.load import Load
 from planner.studies.loadtest import evaluate
@@ -97,7 +99,9 @@ def test_a_turn_goes_when_its_pause_has_passed(emulated: Emulated) -> None:
     assert_each_follows_its_own(run, sent(run))
     assert {row.worker for row in run.rows} == {0, 1}
     assert run.end.notes == []
-    assert "the last of 4 turns comes 0.3 s after the first" in run.output, "there was no warm-up, and that is said"
+    assert "the last turn of a session comes 0.3 s after the first" in run.output, (
+        "there was no warm-up, and that is said"
+    )
 
 
 def test_the_server_gets_prompts_of_the_schedules_lengths(emulated: Emulated) -> None:
@@ -169,7 +173,8 @@ def test_a_server_that_gives_no_ids_gets_made_up_answers_back_and_that_is_said(t
     assert load.follows is not None
     later = np.flatnonzero(load.follows >= 0).tolist()
     (note,) = run.end.notes
-    assert note.startswith(f"the server did not say which tokens {len(later)} of its answers were")
+    assert note.startswith(f"the server did not say which tokens {len(later)} of its answers were: made-up ones")
+    assert run.end.made_up == len(later)
     assert run.output.count(note) == 1
     told = prompts_by_request(run, log)
     for query in later:
@@ -194,7 +199,11 @@ def test_a_turn_that_fails_is_followed_and_its_prompt_has_the_length_of_the_sche
     failed = {row.request for row in run.rows if row.error}
     assert 13 == len(failed) == sum(row.error == "HTTP 500" for row in run.rows)
     assert load.follows is not None
-    assert failed & set(load.follows.tolist()), "some of them were followed"
+    followed = failed & set(load.follows.tolist())
+    assert followed
+    (note,) = run.end.notes
+    assert f", and {len(followed)} answers of sessions failed: made-up ones were re-sent in their place" in note
+    assert run.end.made_up == np.count_nonzero(load.follows >= 0) - len(followed), "those that came, but without ids"
     assert lengths == sorted(load.prompt_tokens.tolist())
 
 
@@ -279,11 +288,16 @@ def test_a_first_turn_is_what_a_query_of_one_turn_would_be(api: Api) -> None:
 # --- the schedule, and records ---
 
 
-def test_the_warm_up_of_a_load_test_counts_turns_and_by_default_covers_the_pauses() -> None:
+def test_the_warm_up_of_a_load_test_counts_turns_and_by_default_covers_a_session() -> None:
     scenario = Scenario.from_dict(SCENARIO | CHAT).with_values({"query.stages[0].think_s": 10})
     # a session of 4 turns every 0.1 s: in 15 s the first turns of 150 are due, the second of 50
     assert make_schedule(scenario, 0, 500, None, 15.0).load.warmup == 200
-    assert make_schedule(scenario, 0, 500, None, None).load.warmup == 10 * 10 * (4 + 3 + 2 + 1)
+    pauses = 10 * 10 * (4 + 3 + 2 + 1)
+    assert pauses < make_schedule(scenario, 0, 500, None, None).load.warmup < 1.1 * pauses, "and the answers"
+    unknown = scenario.with_values({"hardware": None})
+    assert make_schedule(unknown, 0, 500, None, None).load.warmup == pauses, "how long an answer takes is not known"
+    at_once = scenario.with_values({"query.stages[0].think_s": 0})
+    assert 10 < make_schedule(at_once, 0, 50, None, None).load.warmup < 1000, "answers take time where nobody thinks"
     assert make_schedule(scenario, 0, 90_000, None, None).load.warmup == 9_000
     assert make_schedule(scenario, 0, 500, None, 0.0).load.warmup == 0
 
@@ -309,8 +323,6 @@ def test_records_are_held_against_the_sessions_they_are_of(tmp_path: Path) -> No
 
     def late(row: RequestRow) -> RequestRow:
         """The first turn of a session, a millisecond off."""
-        import msgspec
-
         return msgspec.structs.replace(row, query_s=row.query_s + 0.001) if row.request == 0 else row
 
     with pytest.raises(DataFileError, match="times of arrival"):
@@ -335,3 +347,43 @@ def test_a_calibration_of_sessions_finds_the_cost_that_they_were_made_with(tmp_p
     fitted = calibrate(recordings, None, date="2026-01-01")
     engine = next(row for row in fitted.calibration.coefficients if row.part == "step")
     assert ("calibrated", pytest.approx(1.0, abs=0.03)) == (engine.status, engine.factor)
+
+
+# --- calibration of sessions: what its server must have said ---
+
+
+def test_sessions_whose_answers_were_made_up_are_refused_where_the_server_told_no_hits(tmp_path: Path) -> None:
+    """Where made-up tokens stand for an answer the schedule's hits are not the server's."""
+    end = RunEnd(finished_at="2026-01-01T00:01:00+00:00", reason="complete", rows=400, made_up=3)
+    recording = read_own(chat_records(tmp_path / "r.jsonl", end=end))
+    with pytest.raises(UnsupportedError, match=r"records \(=r.jsonl\): .*3 answers were re-sent as made-up tokens"):
+        recorded_runs([recording], None)
+    told = replace(recording, cached_tokens=np.zeros(len(recording.request), np.int64))
+    (run,) = recorded_runs([told], None)
+    assert run.cached_tokens.sum() == 0, "as the server said"
+    (off,) = recorded_runs([recording], None, {"engine.enable_prefix_caching": False})
+    assert off.cached_tokens.sum() == 0, "a server without a cache has nothing to tell"
+
+
+def test_a_chat_of_several_turns_is_refused_where_the_server_told_no_hits(tmp_path: Path) -> None:
+    recording = read_own(chat_records(tmp_path / "r.jsonl"))
+    assert recording.header is not None
+    chat = replace(recording, header=msgspec.structs.replace(recording.header, api="chat"))
+    with pytest.raises(UnsupportedError, match=r"the server counts the template too.*--enable-prompt-tokens-details"):
+        recorded_runs([chat], None)
+    (run,) = recorded_runs([recording], None)
+    assert run.cached_tokens.sum() > 0, "a completion's prompt is the schedule's"
+
+
+def test_of_a_killed_run_of_sessions_only_what_was_in_flight_is_unseen(tmp_path: Path) -> None:
+    """Turns behind one that had not ended were never sent, though by the schedule they were due long before."""
+    whole = read_own(chat_records(tmp_path / "whole.jsonl"))
+    assert whole.ended_s is not None
+    until_s = float(np.quantile(whole.ended_s, 0.9))
+    killed = read_own(
+        chat_records(tmp_path / "r.jsonl", killed=True, change=lambda row: row if row.ended_s <= until_s else None)
+    )
+    in_flight = (whole.query_s <= until_s) & (whole.ended_s > until_s)
+    (run,) = recorded_runs([killed], None)
+    assert 0 < in_flight.sum() < 20
+    assert run.unseen.begin_s == pytest.approx(np.sort(whole.query_s[in_flight]), abs=1e-5)

@@ -111,6 +111,8 @@ def _recorded_run(recording: Recording, given: Scenario | None, changes: Mapping
     row = np.flatnonzero(usable)
     row = row[np.argsort(recording.sent_s[row], kind="stable")]
     built = _as_sent(recording, scenario)
+    if built is not None and built.follows is not None and deployment.config.enable_prefix_caching:
+        _refuse_unknown_history(recording, row)
     load = Load(
         arrival_s=np.maximum(recording.sent_s[row], 0.0),
         prompt_tokens=recording.prompt_tokens[row].astype(np.int32),
@@ -250,6 +252,25 @@ def _cached(recording: Recording, row: I64, load: Load, shared: SharedBlocks, de
         return implied
     said = recording.cached_tokens[row]
     return np.where(said >= 0, np.minimum(said, load.prompt_tokens - 1), implied)
+
+
+def _refuse_unknown_history(recording: Recording, row: I64) -> None:
+    """UnsupportedError for sessions whose server did not say what its cache held, where nothing else can tell either.
+
+    A completion that was re-sent as given lies in the prompt where the schedule has it. One that was made up is in no
+    cache, and behind a chat template the history stands elsewhere.
+    """
+    said, header, end = recording.cached_tokens, recording.header, recording.end
+    if said is not None and bool((said[row] >= 0).all()):
+        return
+    if header is not None and header.api == "chat":
+        why = "of a chat the server counts the template too"
+    elif end is not None and end.made_up:
+        why = f"{end.made_up} answers were re-sent as made-up tokens"
+    else:
+        return
+    rule = f"how much of its sessions' prompts was cached is not known ({why}, and the server sent no cached_tokens)"
+    raise UnsupportedError("records", recording.name, f"{rule}; record with vllm serve --enable-prompt-tokens-details")
 
 
 def replay_run(run: RecordedRun, cost: StepCost) -> FleetRun:

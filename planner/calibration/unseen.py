@@ -62,7 +62,8 @@ def _failed(recording: Recording) -> tuple[F64, F64]:
 def _lost(recording: Recording, load: Load | None) -> F64:
     """When those requests of a killed run were due that have no line, though the run went on after that.
 
-    In an open loop alone: elsewhere the answers decide what is sent, and when.
+    In an open loop alone: elsewhere the answers decide what is sent, and when. A later turn of a session was due when
+    the pause after the one before had passed; where that one has no line either it was never sent.
     """
     header, ended_s = recording.header, recording.ended_s
     if load is None or header is None or ended_s is None or recording.end is not None:
@@ -70,5 +71,11 @@ def _lost(recording: Recording, load: Load | None) -> F64:
     if header.demand not in ("open", "trace"):
         return np.zeros(0)
     missing = np.setdiff1d(np.arange(load.requests), recording.request)
-    due_s = load.arrival_s[missing // load.width]
+    query = missing // load.width
+    due_s = load.arrival_s[query]
+    if load.follows is not None and load.think_s is not None:
+        over_s = np.full(load.queries, np.nan)
+        np.fmax.at(over_s, recording.request // load.width, ended_s)
+        before = load.follows[query]
+        due_s = np.where(before < 0, due_s, over_s[before] + load.think_s[query])
     return np.asarray(due_s[due_s <= float(np.nanmax(ended_s))])

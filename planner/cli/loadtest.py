@@ -34,7 +34,7 @@ MOST_SEED = 2**62  # beyond it the load tester refuses
     "--warmup",
     type=seconds(zero=True),
     metavar="SECONDS",
-    help="Seconds before counting; default 10, and with sessions at least all their pauses.",
+    help="Seconds before counting; default 10, and with sessions at least as long as one takes.",
 )
 @click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="Sending processes.")
 @click.option(

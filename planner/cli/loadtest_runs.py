@@ -135,10 +135,12 @@ def _warn_of_overload(run: Run, scenario: Scenario) -> None:
         warn(found)
 
 
-def _default_warmup_s(scenario: Scenario) -> float:
+def _default_warmup_s(scenario: Scenario, seed: int) -> float:
     """Seconds before counting where none were asked for: of sessions, until the last turns come too."""
-    session = scenario.session
-    return DEFAULT_WARMUP if session is None else max(DEFAULT_WARMUP, session.turns * session.think_s)
+    from planner.studies.load_sessions import session_warmup_s
+
+    with compile_note():
+        return max(DEFAULT_WARMUP, session_warmup_s(scenario, seed))
 
 
 def _test(
@@ -163,7 +165,7 @@ def _test(
         seed=run.seed,
         requests=run.requests if is_open else None,
         duration_s=(run.duration or DEFAULT_SECONDS) if by_time else None,
-        warmup_s=(_default_warmup_s(scenario) if run.warmup is None else run.warmup) if is_open else None,
+        warmup_s=(_default_warmup_s(scenario, run.seed) if run.warmup is None else run.warmup) if is_open else None,
         processes=run.processes,
         api=run.api,
         served_model=run.served_model,

@@ -20,6 +20,8 @@ from planner.scenario import Scenario
 from planner.simulation.fleet import Routing
 from planner.specs import EngineOptions, Gpu, Model
 
+SESSION_ROUTING = "session routing"  # the row that `Deployment.provenance_of` leaves out for a single engine
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -108,7 +110,7 @@ def _session_provenance(scenario: Scenario, routing: str) -> list[Provenance]:
     where = f"{routing} sends a turn to any replica, and its history is cached where the turns before were served"
     rows = [
         Provenance("session history", "assumed", history, turns, errs="unknown"),
-        Provenance("session routing", "assumed", where, routing, errs="pessimistic"),
+        Provenance(SESSION_ROUTING, "assumed", where, routing, errs="pessimistic"),
     ]
     if "think_s" in session.model_fields_set:
         return rows

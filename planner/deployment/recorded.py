@@ -19,7 +19,8 @@ from planner.readers.recordings import Recording
 from planner.records import RunHeader
 from planner.scenario import Scenario
 from planner.simulation.backlog import backlog_grows
-from planner.simulation.fleet import gap_windows, run_fleet
+from planner.simulation.fleet import run_fleet
+from planner.simulation.gap_windows import gap_windows
 from planner.simulation.kernel_state import GAP_BINS, GAP_FLOOR_S, GAP_WIDTH, Gaps
 from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome, resources_of, served, summarise_service
@@ -77,7 +78,12 @@ def check_sent(recording: Recording, load: Load) -> None:
 
 
 def sent_load(recording: Recording, load: Load) -> Load:
-    """The arrays as far as they were sent: all of them, or of a run that was stopped those up to its last query."""
+    """The arrays as far as they were sent: all of them, or of a run that was stopped those up to its last query.
+
+    Of sessions every turn that was sent, whatever became of it: the order of a load's turns is not that of their times.
+    """
+    if load.follows is not None:
+        return _only(load, _sent_turns(recording, load))
     kept = kept_queries(recording, load)
     queries = int(kept[-1]) + 1 if len(kept) else load.queries
     if queries == load.queries:
@@ -96,7 +102,44 @@ def sent_load(recording: Recording, load: Load) -> Load:
         output_tokens=load.output_tokens[:requests],
         think_s=None if load.think_s is None else load.think_s[:queries],
         prefixes=prefixes,
-        follows=None if load.follows is None else load.follows[:queries],
+    )
+
+
+def _sent_turns(recording: Recording, load: Load) -> NDArray[np.bool_]:
+    """Which turns [Q] were sent: those with a row, and those before them, without which they would not have been."""
+    assert load.follows is not None
+    sent = np.zeros(load.queries, np.bool_)
+    sent[recording.request // load.width] = True
+    later = load.follows >= 0
+    while True:
+        before = load.follows[sent & later]
+        if sent[before].all():
+            return sent
+        sent[before] = True
+
+
+def _only(load: Load, kept: NDArray[np.bool_]) -> Load:
+    """The load of the `kept` queries [Q] alone; each is kept with the one that it follows."""
+    if kept.all():
+        return load
+    requests = np.repeat(kept, load.width)
+    prefixes = load.prefixes
+    if prefixes is not None:
+        lengths = np.diff(prefixes.chain_start)
+        prefixes = replace(
+            prefixes,
+            chain_start=np.concatenate(([0], np.cumsum(lengths[requests]))),
+            chain_segment=prefixes.chain_segment[np.repeat(requests, lengths)],
+        )
+    return replace(
+        load,
+        arrival_s=load.arrival_s[kept],
+        prompt_tokens=load.prompt_tokens[requests],
+        output_tokens=load.output_tokens[requests],
+        think_s=None if load.think_s is None else load.think_s[kept],
+        prefixes=prefixes,
+        follows=_kept_turns(load, kept),
+        warmup=int(kept[: load.warmup].sum()),
     )
 
 
@@ -156,9 +199,10 @@ def measured_service(recording: Recording, load: Load) -> Service:
     prompt[place] = recording.prompt_tokens[answered]
     output[place] = recording.output_tokens[answered].clip(min=1)
     requests = np.repeat(queries.kept, load.width)
+    arrival_s = queries.arrival_s[queries.kept]
     kept = replace(
         load,
-        arrival_s=queries.arrival_s[queries.kept],
+        arrival_s=arrival_s if load.follows is None else load.arrival_s[queries.kept],  # of sessions their order
         prompt_tokens=prompt[requests],
         output_tokens=output[requests],
         prefixes=None,
@@ -169,22 +213,29 @@ def measured_service(recording: Recording, load: Load) -> Service:
     )
     return Service(
         load=kept,
-        arrival_s=kept.arrival_s,
+        arrival_s=arrival_s,
         sent_s=queries.sent_s[queries.kept],
         failed=queries.failed[queries.kept],
         ended_s=queries.ended_s[queries.kept],
         first_token_s=first_s[requests],
         last_token_s=last_s[requests],
-        gaps=_gaps(recording, load, queries.kept, gap_windows(kept)),
+        gaps=_gaps(recording, load, queries.kept, gap_windows(replace(kept, arrival_s=arrival_s))),
     )
 
 
 def _kept_turns(load: Load, kept: NDArray[np.bool_]) -> I64 | None:
-    """Of the kept queries those that each follows, by their places among the kept."""
+    """Of the kept queries those that each follows, by their places among the kept.
+
+    Where that one was not kept (a killed run may have lost its row) it is the nearest before it that was, and -1 where
+    none was: as far as is known the session begins there.
+    """
     if load.follows is None:
         return None
-    place, follows = np.cumsum(kept) - 1, load.follows[kept]
-    return np.where(follows >= 0, place[follows], -1)
+    before = load.follows
+    while (lost := (before >= 0) & ~kept[before]).any():
+        before = np.where(lost, load.follows[before], before)
+    place, before = np.cumsum(kept) - 1, before[kept]
+    return np.where(before >= 0, place[before], -1)
 
 
 def _queries(recording: Recording, load: Load) -> _Queries:

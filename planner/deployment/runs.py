@@ -10,7 +10,8 @@ import numpy as np
 
 from planner.coefficients import StepCost
 from planner.deployment.calibrated import Applied, apply, cache_note, differences, unused_note
-from planner.deployment.candidates import Candidate
+from planner.deployment.candidates import SESSION_ROUTING, Candidate
+from planner.errors import ScenarioError
 from planner.memory import KvCapacity, kv_capacity
 from planner.performance import Breakdown, breakdown
 from planner.provenance import Provenance, weakest_first
@@ -20,13 +21,14 @@ from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome, summarise
 from planner.specs import SchedulerConfig
 from planner.units import MS_PER_S
-from planner.workload import build_load, turns_due
+from planner.workload import build_load, session_span_s, session_warmup
 
 SAMPLES_BEYOND_PERCENTILE = 1000
 REPORTED_PERCENTILE = 99.0  # every answer shows p99, so a run is long enough for it
 LEAST_WARMUP = 500  # queries
 WARMUP_SPANS = 3  # times the E2E of an idle fleet
 FULL_SPANS = 10  # likewise: the least that a full-length run lasts
+SESSIONS = 3  # times the length of a session: the least that a run of sessions counts, unless its length is asked for
 IDLE_QUERIES = 500  # to tell how long a query takes without load
 IDLE_GAP_S = 1e5  # so far apart that no query ever meets another
 
@@ -58,6 +60,12 @@ class Deployment:
     def gpus_per_replica(self) -> int:
         """GPUs behind one endpoint."""
         return self.candidate.options.gpus_per_replica
+
+    def provenance_of(self, replicas: int) -> tuple[Provenance, ...]:
+        """What so many serving replicas rest on: a single engine has nobody to route a session away to."""
+        if replicas * self.candidate.options.data_parallel_size > 1:
+            return self.provenance
+        return tuple(row for row in self.provenance if row.what != SESSION_ROUTING)
 
 
 def deploy(candidate: Candidate) -> Deployment:
@@ -173,19 +181,20 @@ def run_length(scenario: Scenario, queries: int, idle_e2e_s: float, least_spans:
     both ends are long in *time*, `rate · idle_e2e_s` being the queries that arrive while one is served (`idle_e2e_s`:
     the 99th percentile of E2E with nothing else to do; under load it is longer, hence the factor on the warm-up).
 
-    Sessions: turns late in a session begin to come only after the pauses before them, so the warm-up also lasts as long
-    as all turns' pauses and one more. What a turn left in the KV cache is gone when its successor comes only if the
-    cache is filled anew within a pause: by the end of that warm-up it has been, if ever. The run counts a session's
-    length at least, and both ends are longer by as many E2E times as a session has turns.
+    Sessions: turns late in a session begin to come only after the pauses and answers before them, so the warm-up lasts
+    as long as a session. What a turn left in the KV cache is gone when its successor comes only if the cache is filled
+    anew within a pause: by the end of that warm-up it has been, if ever. The run counts `SESSIONS` times a session's
+    length at least, and is kept going while the answers of the last counted session come, with the warm-up's factor.
     """
     rate_qps = model_rate_qps(scenario)
     meanwhile = math.ceil(rate_qps * idle_e2e_s)
-    turns, think_s = (1, 0.0) if scenario.session is None else (scenario.session.turns, scenario.session.think_s)
-    pauses = 0 if turns == 1 else math.ceil(turns_due(rate_qps, turns, think_s, turns * think_s))
-    session = 0 if turns == 1 or least_spans == 0 else math.ceil(rate_qps * turns * (think_s + idle_e2e_s))
-    counted = max(queries, least_spans * meanwhile, session)
-    warmup = max(queries // 10, LEAST_WARMUP, pauses + WARMUP_SPANS * turns * meanwhile)
-    return Length(counted, warmup, turns * meanwhile)
+    counted = max(queries, least_spans * meanwhile)
+    if scenario.session is None:
+        return Length(counted, max(queries // 10, LEAST_WARMUP, WARMUP_SPANS * meanwhile), meanwhile)
+    warmup = max(queries // 10, LEAST_WARMUP, session_warmup(scenario, WARMUP_SPANS * idle_e2e_s))
+    if least_spans:
+        counted = max(counted, math.ceil(SESSIONS * rate_qps * session_span_s(scenario, idle_e2e_s)))
+    return Length(counted, warmup, WARMUP_SPANS * scenario.session.turns * meanwhile)
 
 
 def make_load(
@@ -193,20 +202,32 @@ def make_load(
 ) -> Load:
     """The arrays of one run; the same seed gives the same token counts at every rate and length.
 
-    `duration_s` counts the queries of that many seconds instead of `length.counted`. Closed, offline and trace demand
-    say their own length.
+    `duration_s` counts the queries of that many seconds instead of `length.counted`, and has a cool-down of sessions
+    only. Closed, offline and trace demand say their own length.
     """
-    queries = length.counted + length.cooldown if duration_s is None else None
+    cooldown_s = 0.0
+    if duration_s is not None and scenario.session is not None and length.cooldown:
+        cooldown_s = length.cooldown / model_rate_qps(scenario)
     load = build_load(
         scenario,
-        queries=queries,
-        duration_s=duration_s,
+        queries=length.counted + length.cooldown if duration_s is None else None,
+        duration_s=None if duration_s is None else duration_s + cooldown_s,
         warmup=length.warmup,
         rng=np.random.default_rng(seed),
         max_model_len=max_model_len,
     )
-    steady = scenario.demand == "open" and duration_s is None
-    return replace(load, cooldown=length.cooldown) if steady else load
+    if scenario.demand != "open":
+        return load
+    if duration_s is None:
+        return replace(load, cooldown=length.cooldown)
+    if cooldown_s == 0.0:
+        return load
+    begun_s = load.arrival_s[length.warmup - 1] if length.warmup else 0.0
+    counted = int(np.searchsorted(load.arrival_s, begun_s + duration_s, side="right"))
+    if counted <= length.warmup:
+        rule = f"no query arrives in it at {scenario.traffic.peak_qps:g} queries/s"
+        raise ScenarioError("duration", f"{duration_s:g} s", rule)
+    return replace(load, cooldown=load.queries - counted)
 
 
 def idle_outcome(deployment: Deployment, scenario: Scenario, queries: int, seed: int) -> tuple[Load, Outcome]:

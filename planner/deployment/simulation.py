@@ -67,6 +67,6 @@ def simulate(
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
         "fleet": fleet_document(deployment, replicas),
         **run_document(deployment, load, outcome, around),
-        "provenance": [row.as_dict() for row in deployment.provenance],
+        "provenance": [row.as_dict() for row in deployment.provenance_of(replicas)],
     }
     return Simulation(document, outcome)

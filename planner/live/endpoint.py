@@ -6,6 +6,7 @@ nor a netrc file of the environment have a say.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Callable
@@ -111,15 +112,34 @@ def _no_address(text: str, option: str) -> InputError:
     """What to say of a text without http:// or https:// or without a host; what may be a password is not shown."""
     rule = "must be http://HOST:PORT or https://HOST[:PORT]"
     scheme = "https" if text.startswith("https:") else "http"
-    place = re.sub(r"^(\w+:)?/+", "", text).partition("/")[0]
+    behind = re.sub(r"^(https?:/*|(\w+:)?/+)", "", text)
+    place = re.split(r"[/?#]", behind, maxsplit=1)[0]
+    usable = _is_place(place, after_scheme=behind != text)
+    nearest = f"{scheme}://{place}" if usable else EXAMPLE
     if "@" in text:
         return InputError(option, None, f"{rule}, without user and password", EXAMPLE)
+    if "?" in text or "#" in text:
+        return InputError(option, None, f"{rule}, without ? and #", nearest)
+    if _is_ipv6(place):
+        return InputError(option, text, rule, f"{scheme}://[{place}]")
+    # What looks like no place may be a key that was put here by mistake.
+    return InputError(option, text if usable or not place else None, rule, nearest)
+
+
+def _is_ipv6(place: str) -> bool:
     try:
-        parts = urlsplit(f"{scheme}://{place}")
-        usable = bool(parts.hostname) and parts.port != 0 and re.search(r"\s", place) is None
+        return bool(ipaddress.IPv6Address(place))
     except ValueError:
-        usable = False
-    return InputError(option, text, rule, f"{parts.scheme}://{parts.netloc}" if usable else EXAMPLE)
+        return False
+
+
+def _is_place(place: str, after_scheme: bool) -> bool:
+    """Whether it looks like HOST[:PORT], not like a key: small letters, and a scheme, a dot or a port beside them."""
+    found = re.fullmatch(r"(?P<host>[a-z0-9-]+(\.[a-z0-9-]+)*|\[[0-9a-f:.]+\])(:(?P<port>\d{1,5}))?", place)
+    if found is None or not 0 < int(found["port"] or 1) < 65_536:
+        return False
+    known = after_scheme or found["port"] is not None or place == "localhost"
+    return known or "." in place or place.startswith("[")
 
 
 def _explained(error: requests.RequestException) -> tuple[str, str]:

@@ -102,6 +102,7 @@ def parse_serve_command(text: str) -> ServeArguments:
             not_modelled.append(f"--{name}")
         else:
             others.append(f"--{name}")
+    _check_together(engine)
     return ServeArguments(model, engine, _once(not_modelled), _once(others), tuple(notes))
 
 
@@ -112,6 +113,21 @@ def _check_range(name: str, key: str, value: Any) -> None:
     except ValidationError as error:
         broken = scenario_error(error, {key: value}, ())
         raise InputError(f"{KEY} --{name}", broken.value, broken.rule, broken.nearest) from None
+
+
+def _check_together(engine: dict[str, Any]) -> None:
+    """What vLLM refuses of two flags that are both given (`SchedulerConfig`); an InputError that names the two."""
+    tokens = engine.get("max_num_batched_tokens")
+    if tokens is None:
+        return
+    floors = [("max_num_seqs", "")]
+    if engine.get("enable_chunked_prefill") is False:
+        floors.append(("max_model_len", " with --no-enable-chunked-prefill"))
+    for key, because in floors:
+        least = engine.get(key)
+        if least is not None and tokens < least:
+            rule = f"must be at least --{key.replace('_', '-')} (={least}){because}"
+            raise InputError(f"{KEY} --max-num-batched-tokens", tokens, rule, str(least))
 
 
 def _after_the_command(words: list[str]) -> list[str]:

@@ -54,15 +54,15 @@ def _piles_up(service: Service, left_s: F64, due_s: float) -> bool:
     """Whether ever more of the queries that have arrived are still there `due_s` later; they go at `left_s` [Q].
 
     Of sessions only the first turns tell the time: a later one waits for the fleet, and still comes when no session
-    begins any more.
+    begins any more. A session has one turn outstanding at most, so what piles up is held against the sessions begun.
     """
     load, arrival_s = service.load, service.arrival_s
-    counted_s = arrival_s[load.warmup :]
+    counted_s, coming_s = arrival_s[load.warmup :], arrival_s
     if load.follows is not None:
-        counted_s = counted_s[load.follows[load.warmup :] < 0]
+        counted_s = coming_s = np.sort(counted_s[load.follows[load.warmup :] < 0])
     if len(counted_s) < 2:
         return False
     middle, last = counted_s[len(counted_s) // 2], counted_s[-1]
     before, after = (int(((arrival_s <= at) & (left_s > at + due_s)).sum()) for at in (middle, last))
-    arrived = int(((arrival_s > middle) & (arrival_s <= last)).sum())
+    arrived = int(((coming_s > middle) & (coming_s <= last)).sum())
     return after - before > max(4.0 * math.sqrt(arrived), 0.01 * arrived)

@@ -27,6 +27,7 @@ from planner.simulation.fleet_loops import (
     run_dependent,
     run_least_loaded,
 )
+from planner.simulation.gap_windows import gap_windows, joined_windows, narrow_windows
 from planner.simulation.kernel_state import (
     COUNTED,
     FINISHED,
@@ -37,7 +38,6 @@ from planner.simulation.kernel_state import (
     Requests,
     Settings,
     make_costs,
-    make_gaps,
     make_replicas,
     make_requests,
     make_settings,
@@ -49,7 +49,6 @@ Routing = Literal["random", "round_robin", "least_loaded"]
 _CODES = {"random": RANDOM, "round_robin": ROUND_ROBIN, "least_loaded": LEAST_LOADED}
 NOBODY = np.zeros(0, np.int64)  # no requests
 LEDGER = SCALARS.names[SCALARS.names.index("steps") :]  # type: ignore[index,union-attr]
-WINDOWS = 20  # time windows of the gap histogram in an open loop, for batch means
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def run_fleet(
     requests = make_requests(
         ready_s, load.prompt_tokens, load.output_tokens, shared, _flags(load), config.max_model_len
     )
-    gaps = gap_windows(load)
+    gaps = gap_windows(load) if load.follows is None else narrow_windows(load)
     replica = np.full(load.requests, -1, np.int64)
     sent_s = arrival_s.copy()
     failed = np.zeros(load.queries, np.uint8)
@@ -161,7 +160,7 @@ def run_fleet(
         first_token_s=requests.rows["first_token_s"].copy(),
         last_token_s=np.where(requests.rows["status"] == FINISHED, requests.rows["last_token_s"], np.nan),
         replica=replica,
-        gaps=gaps,
+        gaps=gaps if load.follows is None else joined_windows(gaps, replace(load, arrival_s=arrival_s)),
         ledger=ledger,
         steady=steady,
         wall_s=wall_s,
@@ -325,12 +324,3 @@ def _marks_s(load: Load) -> NDArray[np.float64]:
         return np.zeros(0)
     first_s, last_s = load.arrival_s[load.warmup], load.arrival_s[np.flatnonzero(load.follows < 0)[-1]]
     return np.array([first_s, last_s]) if last_s > first_s else np.zeros(0)
-
-
-def gap_windows(load: Load) -> Gaps:
-    """Equal windows over the counted arrivals of an open loop; one window where arrivals depend on finishes."""
-    if load.clients > 0 or load.queries - load.warmup - load.cooldown < 2 * WINDOWS:
-        return make_gaps()
-    counted_s = load.arrival_s[load.warmup : load.queries - load.cooldown]
-    start_s, end_s = float(counted_s.min()), float(counted_s.max())
-    return make_gaps(WINDOWS, start_s, (end_s - start_s) / WINDOWS) if end_s > start_s else make_gaps()

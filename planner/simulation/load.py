@@ -93,6 +93,13 @@ class Load:
         return len(self.prompt_tokens)
 
 
+def typical(load: Load) -> slice:
+    """The requests whose token counts stand for the load's: all; of sessions the counted, as early turns are short."""
+    if load.follows is None:
+        return slice(load.requests)
+    return slice(load.warmup * load.width, (load.queries - load.cooldown) * load.width)
+
+
 def call_first(load: Load) -> I64:
     """For each position in a query the position of the first sample of its call."""
     first: list[int] = []

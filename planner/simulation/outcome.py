@@ -6,7 +6,7 @@ measured runs. What only a simulation knows, its engines' ledger, is added here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from planner.simulation.backlog import backlog_grows
 from planner.simulation.fleet import FleetRun
 from planner.simulation.limits import BATCHES, CONFIDENCE, Check, batch_means_upper, good_queries, held_against
 from planner.simulation.quantiles import gap_quantile_s, quantile
-from planner.simulation.service import Latencies, Service, figures_of, latencies_of, per_second
+from planner.simulation.service import Latencies, Service, figures_of, latencies_of, per_second, rated, window_s
 from planner.specs import Limit
 
 F64 = NDArray[np.float64]
@@ -77,6 +77,9 @@ def summarise_service(
     figures = figures_of(service, latencies) | (more or {})
     good = good_queries(latencies, limits)
     figures["goodput_share"] = float(good.mean())
+    if window_s(service) is not None:  # the warm-up's turns, too, end in it
+        every = latencies_of(replace(service, load=replace(service.load, warmup=0)))
+        good = good_queries(every, limits) & rated(service)
     figures["goodput_rps"] = per_second(float(good.sum()), figures["duration_s"])
     figures["saturated"] = saturated
     figures["slo"] = [check.as_dict() for check in checks]

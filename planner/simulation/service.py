@@ -107,28 +107,52 @@ def _row(values: F64) -> dict[str, float] | None:
     return {"mean": float(ordered.mean())} | {f"p{p:g}": float(ordered[rank(p, len(ordered))]) for p in SHOWN}
 
 
+def rated(service: Service) -> NDArray[np.bool_]:
+    """The queries [Q] whose work makes the throughput: the counted ones; of sessions all that end in `window_s`."""
+    window = window_s(service)
+    if window is None:
+        return np.arange(service.load.queries) >= service.load.warmup
+    return (service.ended_s > window[0]) & (service.ended_s <= window[1])
+
+
+def window_s(service: Service) -> tuple[float, float] | None:
+    """Of sessions the time in which endings are counted into throughput; None where all counted queries are.
+
+    From when the first counted turn would be due if answers took no time to when the last would. Until then the run is
+    the beginning of an endless load; afterwards it only drains, and for as long as a session's answers take.
+    """
+    load = service.load
+    if load.follows is None:
+        return None
+    start_s, end_s = float(load.arrival_s[load.warmup]), float(load.arrival_s[-1])
+    return (start_s, end_s) if end_s > start_s else None
+
+
 def _throughput(service: Service) -> dict[str, Any]:
     """Completed work ÷ (last finish − first arrival), over the counted queries; no duration if nothing completed.
 
-    A request that ended after its query's deadline reached nobody: it is not completed.
+    Of sessions what was completed in `window_s` ÷ its length. A request that ended after its query's deadline reached
+    nobody: it is not completed.
     """
     load = service.load
-    counted = slice(load.warmup * load.width, None)
-    deadline_s = np.repeat(service.sent_s + load.timeout_s, load.width)[counted]
-    done = service.last_token_s[counted] <= deadline_s  # never for NaN
-    ends = service.last_token_s[counted][done]
+    queries, window = rated(service), window_s(service)
+    deadline_s = np.repeat(service.sent_s + load.timeout_s, load.width)
+    completed = service.last_token_s <= deadline_s  # never for NaN
+    done = completed & np.repeat(queries, load.width)
+    ends = service.last_token_s[done]
     start_s = float(service.arrival_s[load.warmup :].min())
     duration_s = float(ends.max()) - start_s if len(ends) else None
-    output = float(load.output_tokens[counted][done].sum())
-    prompt = float(load.prompt_tokens[counted][done].sum())
-    failed = int(service.failed[load.warmup :].sum())
+    if window is not None:
+        duration_s = window[1] - window[0]
+    output = float(load.output_tokens[done].sum())
+    prompt = float(load.prompt_tokens[done].sum())
     return {
-        "requests": int(done.sum()),
+        "requests": int(completed[load.warmup * load.width :].sum()),
         "queries": load.queries - load.warmup,
-        "failed": failed,
+        "failed": int(service.failed[load.warmup :].sum()),
         "duration_s": duration_s,
         "request_throughput": per_second(float(done.sum()), duration_s),
-        "query_throughput": per_second(float(load.queries - load.warmup - failed), duration_s),
+        "query_throughput": per_second(float((queries & ~service.failed).sum()), duration_s),
         "output_throughput": per_second(output, duration_s),
         "total_token_throughput": per_second(output + prompt, duration_s),
     }

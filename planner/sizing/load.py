@@ -117,7 +117,7 @@ def capacity(
         "fleet": fleet_document(deployment, replicas, scenario.fleet.spare_replicas),
         "at_max": None if best is None else _at_max(fleet, best),
         "kv_cache_tokens": deployment.kv.logged_tokens,
-        "provenance": [row.as_dict() for row in deployment.provenance],
+        "provenance": [row.as_dict() for row in deployment.provenance_of(serving)],
     }
     return Capacity(document, table)
 

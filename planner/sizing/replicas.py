@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.deployment import FULL_SPANS, Deployment, idle_e2e_s, idle_outcome, make_load, run, run_length
 from planner.scenario import Scenario
-from planner.simulation.load import Load
+from planner.simulation.load import Load, typical
 from planner.sizing.probes import SHORT_SPANS, Probe, short_of
 from planner.units import MS_PER_S
 
@@ -121,7 +121,8 @@ def _first_guess(deployment: Deployment, scenario: Scenario, load: Load) -> int:
     if span_s <= 0:
         return 1
     cost = deployment.cost
-    prompt, output = float(load.prompt_tokens.mean()), float(load.output_tokens.mean())
+    counted = typical(load)
+    prompt, output = float(load.prompt_tokens[counted].mean()), float(load.output_tokens[counted].mean())
     context = prompt + output / 2
     n = np.arange(1, max(min(deployment.config.seats, int(deployment.kv.tokens / context)), 1) + 1)
     step_s = cost.tokens_s[n] + cost.requests_s[n] + cost.decode_attention_s + cost.decode_token_s * context * n

@@ -17,7 +17,7 @@ from planner.economics import Cost, Demand, Prices, demand_at_own_rate, fleet_co
 from planner.errors import PlannerError, UnknownNameError, nearest_names
 from planner.provenance import Provenance
 from planner.scenario import RateCard, Scenario
-from planner.simulation.load import Load
+from planner.simulation.load import Load, typical
 from planner.simulation.outcome import Outcome
 from planner.sizing.replicas import MOST_REPLICAS, Size, rough_size, verified_size
 from planner.units import HOURS_PER_DAY
@@ -90,8 +90,9 @@ class Sized:
 
 def demand_of(scenario: Scenario, load: Load, outcome: Outcome) -> Demand:
     """The users' queries of a day, with the tokens that a query takes on average over all its calls."""
-    prompt = float(load.prompt_tokens.mean()) * load.width
-    output = float(load.output_tokens.mean()) * load.width
+    counted = typical(load)
+    prompt = float(load.prompt_tokens[counted].mean()) * load.width
+    output = float(load.output_tokens[counted].mean()) * load.width
     cache = scenario.query.response_cache
     uncached = 1.0 if cache is None else 1.0 - cache.hit_rate
     if scenario.traffic.peak_qps is None:

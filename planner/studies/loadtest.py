@@ -25,11 +25,13 @@ from planner.deployment.recorded import measured_outcome, recorded_load, recorde
 from planner.errors import DataFileError, InputError
 from planner.provenance import Provenance
 from planner.readers.recordings import Recording
+from planner.records import RunHeader
 from planner.scenario import Scenario
 from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome
 from planner.simulation.quantiles import quantile
 from planner.specs import Limit
+from planner.studies.load_sessions import session_warnings
 from planner.studies.loadtest_warnings import server_warnings, traffic_warning
 from planner.summary.loadtest import loadtest_text
 from planner.units import MS_PER_S
@@ -100,7 +102,7 @@ def evaluate(
         "schema_version": SCHEMA_VERSION,
         "scenario": sent.as_dict(),
         "seed": header.seed,
-        "warnings": _warnings(recording, prediction, facts),
+        "warnings": _warnings(recording, header, sent, prediction, facts),
         "host": header.host,
         "served_model": header.model,
         "api": header.api,
@@ -123,11 +125,14 @@ def evaluate(
     return LoadTest(document, recording, load, measured, prediction.outcome, sent.slo)
 
 
-def _warnings(recording: Recording, prediction: Prediction, facts: Mapping[str, Any]) -> list[str]:
+def _warnings(
+    recording: Recording, header: RunHeader, sent: Scenario, prediction: Prediction, facts: Mapping[str, Any]
+) -> list[str]:
     """What must be known before the figures are believed: other traffic, a calibration of something else."""
     found = [traffic_warning(recording, facts)]
     if prediction.deployment is not None:
         found += [*warnings_document([prediction.deployment]), *server_warnings(prediction.deployment, facts)]
+        found += session_warnings(header, sent, prediction.deployment)
     return [warning for warning in found if warning]
 
 

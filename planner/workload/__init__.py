@@ -8,7 +8,17 @@ was said before · `traces` recorded loads · `tables` files with rows.
 from planner.workload.arrivals import open_arrivals, unit_gaps
 from planner.workload.build import build_load
 from planner.workload.lengths import draw_tokens
-from planner.workload.sessions import turns_due
+from planner.workload.sessions import session_span_s, session_warmup, turns_due
 from planner.workload.traces import Recording, read_recording
 
-__all__ = ["Recording", "build_load", "draw_tokens", "open_arrivals", "read_recording", "turns_due", "unit_gaps"]
+__all__ = [
+    "Recording",
+    "build_load",
+    "draw_tokens",
+    "open_arrivals",
+    "read_recording",
+    "session_span_s",
+    "session_warmup",
+    "turns_due",
+    "unit_gaps",
+]

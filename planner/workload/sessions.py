@@ -25,7 +25,7 @@ from planner.workload.prefixes import draw_groups
 
 KEY = "query.stages[0]"
 MOST_DRAWN = 30_000_000  # turns of one run: beyond it the arrays take gigabytes
-MOST_LINKS = 100_000_000  # of all chains, likewise
+MOST_LINKS = 20_000_000  # of all chains: each takes some six numbers while they are cut into blocks
 Generators = tuple[np.random.Generator, np.random.Generator, np.random.Generator]  # of prompts, outputs, groups
 
 
@@ -44,6 +44,25 @@ def seconds_until_due(rate_qps: float, turns: int, think_s: float, count: float)
     while j + 1 < turns and sessions_qps * think_s * (j + 1) * (j + 2) / 2 <= count:
         j += 1
     return j * think_s + (count - sessions_qps * think_s * j * (j + 1) / 2) / (sessions_qps * (j + 1))
+
+
+def session_span_s(scenario: Scenario, e2e_s: float) -> float:
+    """Seconds from a session's begin until its last turn's pause has passed, turns · (think_s + `e2e_s`).
+
+    `e2e_s` is what a turn takes by itself (of an idle fleet: `deployment.idle_e2e_s`). Once a fleet has been sent
+    sessions for so long, turns of every number are under way; 0 where queries follow nobody.
+    """
+    session = scenario.session
+    return 0.0 if session is None else session.turns * (session.think_s + e2e_s)
+
+
+def session_warmup(scenario: Scenario, e2e_s: float) -> int:
+    """Turns due within the first `session_span_s` of a run: so many are not to be counted; 0 without sessions."""
+    session = scenario.session
+    if session is None:
+        return 0
+    span_s = session_span_s(scenario, e2e_s)
+    return math.ceil(turns_due(scenario.traffic.peak_qps or 0.0, session.turns, session.think_s, span_s))
 
 
 # --- what a turn says ---
@@ -166,7 +185,7 @@ def session_load(
         timeout_s=scenario.traffic.timeout_s or np.inf,
         warmup=warmup,
         clipped_share=float(lengths.clipped.ravel()[order].mean()),
-        notes=(*_notes(stage, lengths, session[turn == 0], max_model_len), *_early_notes(scenario, stage, warmup)),
+        notes=(*_notes(stage, lengths, session[turn == 0], max_model_len), *_early_notes(stage, drawn, warmup)),
         follows=np.where(turn > 0, place[order - 1], -1),
     )
 
@@ -262,12 +281,12 @@ def _notes(stage: ScenarioStage, lengths: _Lengths, sessions: I64, max_model_len
     return tuple(notes)
 
 
-def _early_notes(scenario: Scenario, stage: ScenarioStage, warmup: int) -> tuple[str, ...]:
-    """Whether early turns are counted before late ones can be there."""
-    pauses_s = (stage.turns - 1) * stage.think_s
-    if warmup >= math.floor(turns_due(scenario.traffic.peak_qps or 0.0, stage.turns, stage.think_s, pauses_s)):
+def _early_notes(stage: ScenarioStage, drawn: _Drawn, warmup: int) -> tuple[str, ...]:
+    """Whether early turns are counted before late ones can be there, whatever the answers take."""
+    pauses_s = (int(drawn.lengths.turns.max()) - 1) * stage.think_s
+    if pauses_s == 0.0 or drawn.due_s[warmup] - drawn.due_s[0] >= pauses_s:
         return ()
     return (
-        f"{KEY}.turns: the last of {stage.turns} turns comes {pauses_s:g} s after the first at the earliest, and the"
+        f"{KEY}.turns: the last turn of a session comes {pauses_s:g} s after the first at the earliest, and the"
         " warm-up ends before that: among the counted queries early turns are too many",
     )
