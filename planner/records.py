@@ -9,13 +9,18 @@ null. Nothing in here names a credential: a host is written without user, passwo
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from planner.errors import DataFileError
 
 RECORD_VERSION = 1
+Count = Annotated[int, msgspec.Meta(ge=0)]
+AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
+Span = Annotated[float, msgspec.Meta(ge=0)]  # seconds, milliseconds or a moment since the run's start
+_TOO_SMALL = re.compile(r">= (\d+)\S* - at `\$\.?(.+)`")  # msgspec's words for a number below its least
 
 
 class RunHeader(msgspec.Struct, tag="run", tag_field="record", frozen=True, kw_only=True, omit_defaults=True):
@@ -29,13 +34,13 @@ class RunHeader(msgspec.Struct, tag="run", tag_field="record", frozen=True, kw_o
     version: int = RECORD_VERSION
     name: str
     scenario: dict[str, Any]
-    seed: int
-    prompt_seed: int = 0  # of the prompts' token ids alone: which tokens were sent, not how many nor when
-    queries: int
-    warmup: int
-    width: int  # model calls of a query
-    max_model_len: int
-    duration_s: float | None = None
+    seed: Count
+    prompt_seed: Count = 0  # of the prompts' token ids alone: which tokens were sent, not how many nor when
+    queries: Count
+    warmup: Count
+    width: AtLeastOne  # model calls of a query
+    max_model_len: AtLeastOne
+    duration_s: Span | None = None
     demand: Literal["open", "closed", "offline", "trace"]
     api: Literal["completions", "chat"]
     host: str
@@ -56,21 +61,21 @@ class RequestRow(msgspec.Struct, tag="request", tag_field="record", frozen=True,
     are the same for the same cause.
     """
 
-    request: int
-    query_s: float  # when the user's query was due
-    scheduled_s: float
-    held_s: float | None = None  # of the time from scheduled_s to sent_s: spent waiting for `max_in_flight`
-    sent_s: float | None = None
-    first_token_s: float | None = None
-    last_token_s: float | None = None
-    ended_s: float
-    gaps_ms: list[float] = []
-    asked_prompt_tokens: int
-    asked_output_tokens: int
-    prompt_tokens: int | None = None  # as the server counted them
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    events: int = 0  # that carried text
+    request: Count
+    query_s: Span  # when the user's query was due
+    scheduled_s: Span
+    held_s: Span | None = None  # of the time from scheduled_s to sent_s: spent waiting for `max_in_flight`
+    sent_s: Span | None = None
+    first_token_s: Span | None = None
+    last_token_s: Span | None = None
+    ended_s: Span
+    gaps_ms: list[Span] = []
+    asked_prompt_tokens: Count
+    asked_output_tokens: Count
+    prompt_tokens: Count | None = None  # as the server counted them
+    output_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    events: Count = 0  # that carried text
     status: int | None = None  # HTTP
     error: str = ""
     retry_after_s: float | None = None
@@ -82,11 +87,12 @@ class RunEnd(msgspec.Struct, tag="end", tag_field="record", frozen=True, kw_only
 
     finished_at: str
     reason: Literal["complete", "interrupted", "failed"]
-    rows: int
-    unsent: int = 0  # requests of the schedule that never left the client
+    rows: Count
+    unsent: Count = 0  # requests of the schedule that never left the client
     invalid: list[str] = []
     notes: list[str] = []  # what must be known of how it was sent
-    made_up: int = 0  # answers of sessions that were re-sent otherwise than given: the server did not say their tokens
+    # Answers of sessions that were re-sent otherwise than given: the server did not say their tokens.
+    made_up: Count = 0
     # Seconds of CPU by process; "busy_max": largest share of one core; "loop_lag_p99_ms": how late it read at most.
     client_cpu: dict[str, float] = {}
     server: dict[str, Any] = {}  # /metrics: what changed during the run
@@ -103,11 +109,23 @@ def encode_line(line: Line) -> bytes:
 
 
 def decode_line(text: bytes, number: int, file: str = "records") -> Line:
-    """A line of the file. Raises DataFileError, naming `file` and line `number`, for what is none."""
+    """A line of the file. Raises DataFileError for what is none, naming `file`, line `number` and a field too small."""
     try:
         line: Line = _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        small = _TOO_SMALL.search(str(error))
+        if small is not None:
+            least, field = small.groups()
+            raise DataFileError(f"{file}, line {number}: {field}", _at(text, field), f"must be >= {least}") from None
         raise DataFileError(
             f"{file}, line {number}", text[:60].decode(errors="replace"), f"is no record: {error}"
         ) from None
     return line
+
+
+def _at(text: bytes, field: str) -> Any:
+    """The value at a path of a line, as `gaps_ms[3]`."""
+    value = msgspec.json.decode(text)
+    for step in re.findall(r"\w+", field):
+        value = value[int(step) if isinstance(value, list) else step]
+    return value

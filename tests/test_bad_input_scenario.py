@@ -410,6 +410,17 @@ def test_a_bad_file_is_refused_in_one_line(text: str, holds: str, because: str, 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("start", [b'{"record":"run"', b'\n{"record": "request"'])
+@pytest.mark.parametrize("size", [100, 2_000_000])
+def test_a_load_tests_records_are_told_from_a_scenario_whatever_their_size(
+    start: bytes, size: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.jsonl"
+    path.write_bytes(start + b"}\n" + b"x" * size)
+    with pytest.raises(ScenarioError, match="is a load test's records file; a scenario is YAML"):
+        Scenario.load(path)
+
+
 def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
     path.write_bytes(b"version: 1\nname: caf\xe9\n")

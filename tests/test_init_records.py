@@ -206,3 +206,14 @@ def test_records_without_an_answer_have_no_lengths(tmp_path: Path):
     answer = CliRunner().invoke(cli, ["init", "--records", str(records)])
     assert answer.exit_code == 2
     assert "hold no answer of stage 1" in str(answer.exception) + answer.stderr
+
+
+def test_sessions_come_back_as_they_were_sent_because_a_turns_prompt_holds_the_turns_before(tmp_path: Path):
+    stage = {"name": "chat", "prompt_tokens": 300, "output_tokens": {"uniform": [10, 40]}, "turns": 4, "think_s": 0.5}
+    chat = scenario_with(query__stages=[stage], traffic__peak_qps=20)
+    found = refitted(tmp_path, chat, queries=400)
+    assert found.query == chat.query
+    assert found.traffic == chat.traffic
+    text = (tmp_path / "found.yaml").read_text()
+    assert "# Sessions of 4 turns: a turn's prompt holds the whole session so far, so neither lengths nor" in text
+    assert "of 400 requests" not in text

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import pytest
 from simulated_records import scenario_with, write_records
 
@@ -178,7 +179,9 @@ def test_warnings_of_steps_are_told_once_with_the_rates_that_they_are_of(runs: R
         return with_values(runs.held if rate < 50 else runs.broken, warnings=warnings)
 
     found = Steps(judge).search()
-    assert found.document["warnings"] == ["of all", "at 60 queries/s: of this one"]
+    short, *told = found.document["warnings"]  # these runs count nine seconds
+    assert "overstate the capacity" in short
+    assert told == ["of all", "at 60 queries/s: of this one"]
     assert "WARNING: of all." in str(found)
 
 
@@ -207,6 +210,50 @@ def test_there_must_be_something_to_search():
         with pytest.raises(ScenarioError) as caught:
             measured_capacity(SCENARIO.with_values(changes), lambda rate, number: None, 0, 0.05, 1.0)
         assert caught.value.key == key
+
+
+# --- the simulator beside it ---
+
+
+def simulated_up_to(test: LoadTest, rate: float, most: float) -> LoadTest:
+    return with_values(test, simulated={"slo_met": rate <= most, "saturated": False, "slo": []})
+
+
+@pytest.mark.parametrize(
+    ("most", "said", "because"),
+    [
+        (65.0, "Simulated, the same steps: 60 queries/s, as measured;", "the same step is the highest in both"),
+        (40.0, "Simulated, the same steps: 40 queries/s (−33 % off);", "a lower step is the highest simulated one"),
+        (1.0, "Simulated, the same steps: none holds.", "zero, not absent"),
+    ],
+)
+def test_the_simulator_is_asked_the_same_steps_first(
+    runs: Runs, most: float, said: str, because: str, monkeypatch: pytest.MonkeyPatch
+):
+    long_run = {"max_rate_qps": 30.0, "band80": {}, "limited_by": "p99_ttft_ms", "kv_cache_tokens": 1}
+    monkeypatch.setattr(loadtest_capacity, "capacity", lambda *_, **__: with_values(runs.held, **long_run))
+
+    def judge(rate: float, number: int) -> LoadTest:
+        return simulated_up_to(runs.held if rate <= 60 else runs.broken, rate, most)
+
+    found = measured_capacity(SCENARIO.with_values({"traffic.peak_qps": 40.0}), judge, 0, 0.5, 0.1)
+    text = " ".join(str(found).split())
+    assert found.document["max_rate_qps"] == 60.0
+    assert said in text, because
+    assert "To plan with, by the simulator: 30 queries/s hold with 95 % confidence in a long run" in text
+    assert text.index("the same steps") < text.index("To plan with")
+
+
+@pytest.mark.parametrize(("duration_s", "warned"), [(4.0, True), (29.0, True), (30.0, False)])
+def test_short_steps_are_said_to_overstate(runs: Runs, duration_s: float, warned: bool):
+    def judge(rate: float, number: int) -> LoadTest:
+        test = runs.held if rate < 50 else runs.broken
+        assert test.recording.header is not None
+        header = msgspec.structs.replace(test.recording.header, duration_s=duration_s)
+        return replace(test, recording=replace(test.recording, header=header))
+
+    warnings = Steps(judge).search().document["warnings"]
+    assert any(f"the shortest {duration_s:.3g} s) overstate the capacity" in warning for warning in warnings) == warned
 
 
 # --- whose failure it was ---

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -176,8 +177,42 @@ def test_ctrl_c_shows_what_was_recorded(server: str, scenario: str, tmp_path: Pa
     recording = read_own(tmp_path / "k.jsonl")
     assert recording.end is not None
     assert recording.end.reason == "interrupted"
-    assert f"{int(recording.answered.sum())} requests" in out
+    assert f"{int(recording.answered.sum())} requests of" in out
+    assert ("cut off by you and not counted" in out) == ("interrupted" in recording.errors)
     assert children_of(tmp_path / "k.jsonl") == []
+
+
+def test_ctrl_c_before_any_request_was_recorded_leaves_a_line_and_no_file(server: str, scenario: str, tmp_path: Path):
+    with started(
+        # the first query is due long after the interruption
+        *(scenario, "--host", server, "--out", "n.jsonl", "--requests", "1", "--warmup", "0", *EASY),
+        *("--set", "traffic.peak_qps=0.001"),
+        folder=tmp_path,
+    ) as process:
+        until = time.monotonic() + 60.0
+        while time.monotonic() < until and not (tmp_path / "n.jsonl").is_file():
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == ""
+    assert "stopped before any request was recorded; " in err
+    assert "n.jsonl held none and was removed" in err
+    assert not (tmp_path / "n.jsonl").exists()
+
+
+def test_a_run_that_is_too_short_for_a_session_names_the_seconds(server: str, scenario: str, tmp_path: Path):
+    stage = "query.stages=[{name: chat, prompt_tokens: 60, output_tokens: 8, turns: 4, think_s: 5}]"
+    answer = loadtest(
+        *(scenario, "--host", server, "--out", "t.jsonl", "--duration", "2", "--warmup", "0", "--set", stage),
+        *("--set", "traffic.peak_qps=0.05"),
+        folder=tmp_path,
+    )
+    assert answer.code == 2
+    assert "--duration (=2 s): no query arrives in it at 0.05 queries/s" in answer.err
+    assert "begin at peak_qps / turns = 0.0125 per second; --duration 400 holds some 5" in answer.err
+    assert "records" not in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
 
 
 def test_an_overload_is_warned_of_and_stopped_in_its_warm_up_tells_what_was_sent(scenario: str, tmp_path: Path):

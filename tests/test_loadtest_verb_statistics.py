@@ -115,6 +115,77 @@ def test_answers_cut_off_by_an_interruption_are_no_failures(tmp_path: Path):
     assert document["ended"] == "interrupted"
 
 
+OVERTAKEN = range(200, 300, 5)  # long answers: those behind them ended before
+
+
+def cut_off_some(row: RequestRow) -> RequestRow | None:
+    if row.request in OVERTAKEN or row.request in range(300, 310):
+        return msgspec.structs.replace(row, error="interrupted")
+    return row if row.request < 300 else None
+
+
+STOPPED = RunEnd(
+    finished_at="2026-01-01T00:01:00+00:00", reason="interrupted", rows=310, unsent=90, invalid=["interrupted"]
+)
+
+
+def test_figures_of_other_queries_than_the_simulated_have_no_errors(tmp_path: Path):
+    write_records(tmp_path / "r.jsonl", scenario_with(), change=cut_off_some, end=STOPPED)
+    test = evaluate(read_own(tmp_path / "r.jsonl"))
+    assert test.document["errors"] == {}
+    assert test.document["not_compared"].startswith("20 of 260 queries were cut off or lost before they had ended")
+    text = " ".join(str(test).split())
+    assert "No errors are given: 20 of 260 queries were cut off" in text
+    assert "80 % band error" not in text
+
+
+def test_queries_sent_behind_the_last_that_ended_keep_no_error_away(tmp_path: Path):
+    def stop_at_once(row: RequestRow) -> RequestRow | None:
+        if row.request < 300:
+            return row
+        return msgspec.structs.replace(row, error="interrupted") if row.request < 310 else None
+
+    write_records(tmp_path / "r.jsonl", scenario_with(), change=stop_at_once, end=STOPPED)
+    document = evaluate(read_own(tmp_path / "r.jsonl")).document
+    assert document["not_compared"] == ""
+    assert document["errors"]["e2e_ms.p50"] == pytest.approx(0.0, abs=1e-9)  # the records are the simulator's own
+
+
+@pytest.mark.parametrize(("failed", "compared"), [(1, False), (0, True)], ids=["one of 360", "none"])
+def test_failures_of_one_side_alone_have_no_errors(failed: int, compared: bool, tmp_path: Path):
+    def lose(row: RequestRow) -> RequestRow:
+        if not 100 <= row.request < 100 + failed:
+            return row
+        return msgspec.structs.replace(row, error="HTTP 500", first_token_s=None, last_token_s=None, gaps_ms=[])
+
+    document = evaluate(read_own(write_records(tmp_path / "r.jsonl", scenario_with(), change=lose))).document
+    assert bool(document["errors"]) == compared
+    assert ("1 of 360 queries failed on one of the two sides alone" in document["not_compared"]) != compared
+
+
+def test_an_interrupted_run_judges_nothing_and_says_what_was_cut_off(tmp_path: Path):
+    write_records(tmp_path / "r.jsonl", scenario_with(), change=cut_off_some, end=STOPPED)
+    test = evaluate(read_own(tmp_path / "r.jsonl"))
+    assert test.document["failures"] == {}, "what the user cut off is no failure"
+    assert test.document["cut_off"] == 30
+    text = " ".join(str(test).split())
+    assert "240 requests of 240 queries counted, 30 requests cut off by you and not counted" in text
+    assert "Failures" not in text
+    assert "Limits (an invalid run judges none)" in text
+    assert not any(word in text for word in ("holds", "FAILS", "below the limit", "above the limit"))
+    assert "p99 TTFT ≤ 200 ms" in text, "the measured figure still stands beside its limit"
+
+
+def test_a_server_that_was_gone_is_told_in_both_verdicts(tmp_path: Path):
+    path = write_records(tmp_path / "r.jsonl", scenario_with())
+    lines = str(evaluate(read_own(path), server={"gone": "connection refused"})).splitlines()
+    (headline,) = [line for line in lines if "127.0.0.1:8000 under" in line]
+    (verdict,) = [line for line in lines if line.startswith("  verdict")]
+    assert "GONE when the run ended" in headline
+    assert "the server was GONE when the run ended" in verdict
+    assert "GONE" not in str(evaluate(read_own(path)))
+
+
 def test_a_killed_run_has_the_statistics_of_what_was_recorded_and_is_invalid(tmp_path: Path):
     path = write_records(tmp_path / "r.jsonl", scenario_with(), killed=True)
     whole = path.read_bytes()

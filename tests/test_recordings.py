@@ -154,3 +154,22 @@ def test_a_file_that_is_not_there_or_not_text_is_one_line(tmp_path: Path) -> Non
     (tmp_path / "binary").write_bytes(b"\x00\xff" * 99)
     with pytest.raises(DataFileError, match="not JSON"):
         read_recordings(tmp_path / "binary")
+
+
+@pytest.mark.parametrize(
+    ("number", "field", "value", "said"),
+    [
+        (2, "prompt_tokens", -5, "line 2: prompt_tokens (=-5): must be >= 0"),
+        (3, "sent_s", -0.5, "line 3: sent_s (=-0.5): must be >= 0"),
+        (4, "gaps_ms", [1.0, -2.0], "line 4: gaps_ms[1] (=-2.0): must be >= 0"),
+        (1, "warmup", -1, "line 1: warmup (=-1): must be >= 0"),
+        (1, "width", 0, "line 1: width (=0): must be >= 1"),
+    ],
+)
+def test_a_negative_number_names_file_line_and_field(own: Path, number: int, field: str, value: Any, said: str) -> None:
+    lines = [json.loads(line) for line in own.read_bytes().splitlines()]
+    lines[number - 1][field] = value
+    own.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+    with pytest.raises(DataFileError) as caught:
+        read_recordings(own)
+    assert str(caught.value) == f"{own}, {said}"

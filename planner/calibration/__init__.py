@@ -3,7 +3,8 @@
 Reading guide: `replayed` makes a recorded run ready (its deployment, its sends as a Load) and simulates it · `steps`
 reads off the records what every engine step had to do · `rows` turns that into equations in the parts of the step
 cost · `fit` solves them robustly · `frontend` refines what stands before the engine by simulation · `identify` refuses
-what the records cannot tell · `answer` is the verb, `compared` holds a run against the simulator.
+what the records cannot tell · `answer` is the verb, `compared` holds a run against the simulator (`tested`: only with
+the scenario that it was sent by).
 """
 
 from planner.calibration.answer import Calibrated, calibrate

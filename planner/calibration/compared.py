@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.calibration.replayed import RecordedRun, recorded_runs, replay_run
+from planner.calibration.tested import refuse_other_query, warnings_of
 from planner.calibration.validity import ending, refuse_invalid
 from planner.coefficients import StepCost
 from planner.deployment import SCHEMA_VERSION, warnings_document
@@ -51,9 +52,13 @@ def compare_recordings(
 ) -> ReplayComparison:
     """Every recording against the simulator, under its own scenario or the given one with its calibration.
 
-    Raises InputError for a run that its load test marked invalid, unless those are allowed.
+    Raises InputError for a run that its load test marked invalid, unless those are allowed, and for one whose
+    queries have other stages or turns than those of the given scenario.
     """
     refuse_invalid(recordings, allow_invalid)
+    if scenario is not None:
+        for recording in recordings:
+            refuse_other_query(recording, scenario)
     compared = [_compared(run) for run in recorded_runs(recordings, scenario, changes)]
     names = list(dict.fromkeys(name for run in compared for name in run["figures"]))
     errors = {
@@ -78,7 +83,7 @@ def _compared(run: RecordedRun) -> dict[str, Any]:
         "model": deployment.candidate.model.name,
         "hardware": deployment.candidate.gpu.name,
         "calibrated": deployment.calibrated is not None,
-        "warnings": warnings_document([deployment]),
+        "warnings": warnings_of(run, int(np.count_nonzero(counted))) + warnings_document([deployment]),
         "requests": int(np.count_nonzero(counted)),
         "failed": sum(1 for error in run.recording.errors if error),
         "ended": ending(run.recording),

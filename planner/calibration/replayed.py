@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from planner.deployment import Candidate, Deployment, deploy, only_candidate
 from planner.deployment.recorded import verified_load
 from planner.errors import DataFileError, InputError, UnknownNameError, UnsupportedError
 from planner.readers.recordings import Recording
+from planner.records import RunHeader
 from planner.scenario import Scenario
 from planner.simulation.fleet import FleetRun, run_fleet
 from planner.simulation.load import Load, Prefixes, SharedBlocks, shared_blocks
@@ -155,14 +157,18 @@ def _scenario(recording: Recording, given: Scenario | None, changes: Mapping[str
         rule = f"{recording.source} says nothing of model, hardware and engine: name the scenario with --scenario"
         raise DataFileError("records", recording.path, rule)
     else:
-        described = {key: value for key, value in recording.header.scenario.items() if key != "calibration"}
-        scenario = Scenario.from_dict(described, recording.path.parent)
+        scenario = sent_scenario(recording.header, recording.path.parent)
     if changes:
         scenario = scenario.with_values(changes)
-    return _as_served(recording, scenario)
+    return as_served(recording, scenario)
 
 
-def _as_served(recording: Recording, scenario: Scenario) -> Scenario:
+def sent_scenario(header: RunHeader, base: Path) -> Scenario:
+    """The scenario that was sent, without the calibration that it was planned with; its paths start from `base`."""
+    return Scenario.from_dict(header.scenario | {"calibration": None}, base)
+
+
+def as_served(recording: Recording, scenario: Scenario) -> Scenario:
     """The scenario with what the server said where it leaves that open; InputError where the two disagree."""
     server = {} if recording.header is None else recording.header.server
     if isinstance(server.get("engines"), int) and server["engines"] > 1:
@@ -211,8 +217,7 @@ def _as_sent(recording: Recording, scenario: Scenario) -> Load | None:
     header = recording.header
     if header is None:
         return None
-    written = Scenario.from_dict(header.scenario | {"calibration": None}, scenario.base or recording.path.parent)
-    return verified_load(recording, written)
+    return verified_load(recording, sent_scenario(header, scenario.base or recording.path.parent))
 
 
 def _prefixes(load: Load, request: I64) -> Prefixes | None:

@@ -18,11 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+import click
 import msgspec
 
 from planner.cli.loadtest_watch import Rows, Watch
 from planner.cli.output import Progress
-from planner.errors import DataFileError, EndpointError, PlannerError
+from planner.errors import DataFileError, EndpointError, InputError, PlannerError
 from planner.live import Endpoint, Scrape, changes, scrape, server_facts
 from planner.live.endpoint import KEY_VARIABLES
 from planner.readers.recordings import Recording, read_own
@@ -32,6 +33,7 @@ POLL_S = 0.25
 STOP_S = 30.0  # for the load tester to write its end after an interruption
 OPTION_PREFIXES = ("PLANNER_", "LOCUST_")  # of variables that stand for the load tester's options
 TAIL_BYTES = 4000
+NO_QUERY = "no query arrives in it"  # of a run that is too short
 # What the load tester calls its options, and what this verb does, where the two differ.
 OWN_NAMES = {
     "--records": "--out",
@@ -118,8 +120,9 @@ def make_run(order: Order, endpoint: Endpoint, progress: Progress | None) -> Don
     server = facts.as_dict() | _after(endpoint, before) | watch.figures() | _gone(endpoint)
     try:
         recording = read_own(order.records)
-    except DataFileError:
+    except DataFileError as error:
         if interruption.count:
+            click.echo(_nothing_recorded(order.records, error), err=True)
             raise KeyboardInterrupt from None
         raise _failed(process.returncode, said, order, endpoint) from None
     _append_end(order.records, recording.end, server)
@@ -230,6 +233,19 @@ def _append_end(records: Path, end: RunEnd | None, server: dict[str, Any]) -> No
         file.write(encode_line(msgspec.structs.replace(end, server=end.server | server)))
 
 
+def _nothing_recorded(records: Path, error: DataFileError) -> str:
+    """What is said of a run that was stopped before anything of it can be read; a file without requests is removed."""
+    try:
+        if b'"record":"request"' in records.read_bytes():
+            return f"stopped; {records} {error.rule}"
+        records.unlink()
+    except FileNotFoundError:
+        return "stopped before anything was sent; no records were written"
+    except OSError as trouble:
+        return f"stopped; {records} is not to be used: {trouble.strerror or trouble}"
+    return f"stopped before any request was recorded; {records} held none and was removed"
+
+
 def _tail(log: IO[bytes]) -> list[str]:
     """The last lines that the load tester said."""
     size = log.seek(0, os.SEEK_END)
@@ -241,6 +257,8 @@ def _failed(code: int, said: list[str], order: Order, endpoint: Endpoint) -> Pla
     """Why nothing was recorded, in the load tester's own words."""
     own = [line.partition("error: ")[2] for line in said if "error: " in line]
     last = own[-1] if own else said[-1] if said else f"exit code {code}"
+    if NO_QUERY in last and order.duration_s is not None:
+        return InputError("--duration", f"{order.duration_s:g} s", last.partition(": ")[2])
     for theirs, ours in OWN_NAMES.items():
         last = last.replace(theirs, ours)
     if code == EndpointError.exit_code:

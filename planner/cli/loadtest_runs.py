@@ -11,7 +11,7 @@ import click
 from planner.cli.loadtest_extras import write_extras
 from planner.cli.options import find_scenario
 from planner.cli.output import Progress, compile_note, json_text, warn, warn_of
-from planner.errors import DataFileError, EndpointError
+from planner.errors import DataFileError, EndpointError, InputError
 
 if TYPE_CHECKING:
     from planner.live import Endpoint
@@ -153,6 +153,7 @@ def _test(
 ) -> tuple[LoadTest, bool]:
     """One run, and whether the user stopped it."""
     from planner.cli.loadtest_process import Order, make_run
+    from planner.studies.load_sessions import session_rate_words
     from planner.studies.loadtest import evaluate
     from planner.studies.loadtest_stopped import stopped_test
 
@@ -172,7 +173,12 @@ def _test(
         send_lag_limit_ms=run.send_lag_limit,
         cpu_limit=run.cpu_limit,
     )
-    done = make_run(order, endpoint, progress)
+    try:
+        done = make_run(order, endpoint, progress)
+    except InputError as error:
+        if error.key == "--duration":
+            raise InputError(error.key, error.value, f"{error.rule}{session_rate_words(scenario)}") from None
+        raise
     try:
         with compile_note():
             return evaluate(done.recording, scenario, done.server), done.interrupted

@@ -67,7 +67,8 @@ def validate(
 
     TABLE is a measured table, one run a row (docs/measured-table.md); without one, the project's own rows. All problems
     of a table are said at once, each with line, column and rule. With --records, every request of a load test is sent
-    again in the simulator when it was sent then, and the figures of both stand side by side.
+    again in the simulator when it was sent then, and the figures of both stand side by side. A SCENARIO whose queries
+    have other stages or turns is refused, one of another deployment is warned of.
 
     \b
     planner validate

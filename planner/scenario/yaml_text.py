@@ -18,6 +18,7 @@ from planner.errors import ScenarioError
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
+RECORDS = tuple(f'{{"record":{space}"'.encode() for space in ("", " "))  # how a line of a load test's records begins
 MAX_VALUES = 20_000  # keys, values and containers; reading more would take seconds
 
 _INT = re.compile(r"[-+]?[0-9]+\Z")
@@ -132,6 +133,8 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ScenarioError(key, path, f"cannot be read: {reason}") from None
+    if data.lstrip().startswith(RECORDS):
+        raise ScenarioError(key, path, "is a load test's records file; a scenario is YAML, as `planner init` writes it")
     if len(data) > MAX_BYTES:
         raise ScenarioError(key, path, f"larger than {MAX_BYTES // 1_000_000} MB")
     try:

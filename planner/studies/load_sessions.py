@@ -11,6 +11,8 @@ from planner.records import RunHeader
 from planner.scenario import Scenario
 from planner.workload import session_span_s, session_warmup
 
+FEW_SESSIONS = 5  # to be expected: less than one run in a hundred then holds none
+
 
 def idle_answer_s(deployment: Deployment, scenario: Scenario, seed: int) -> float:
     """Seconds that an answer takes on a fleet with nothing else to do, the 99th percentile."""
@@ -29,6 +31,17 @@ def session_warmup_s(scenario: Scenario, seed: int) -> float:
     except InputError:  # the server may be there all the same
         answer_s = 0.0
     return session_span_s(scenario, WARMUP_SPANS * answer_s)
+
+
+def session_rate_words(scenario: Scenario) -> str:
+    """How often sessions begin, and the seconds in which `FEW_SESSIONS` do, to be added to an error; else empty."""
+    session, rate_qps = scenario.session, scenario.traffic.peak_qps
+    if session is None or rate_qps is None:
+        return ""
+    return (
+        f"; sessions of {session.turns} turns begin at peak_qps / turns = {rate_qps / session.turns:.3g} per second; "
+        f"--duration {math.ceil(FEW_SESSIONS * session.turns / rate_qps)} holds some {FEW_SESSIONS}"
+    )
 
 
 def session_warnings(header: RunHeader, scenario: Scenario, deployment: Deployment) -> list[str]:

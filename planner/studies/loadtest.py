@@ -21,7 +21,14 @@ from planner.deployment import (
     run_document,
     warnings_document,
 )
-from planner.deployment.recorded import measured_outcome, recorded_load, recorded_scenario, sent_load, simulated_outcome
+from planner.deployment.recorded import (
+    INTERRUPTED,
+    measured_outcome,
+    recorded_load,
+    recorded_scenario,
+    sent_load,
+    simulated_outcome,
+)
 from planner.errors import DataFileError, InputError
 from planner.provenance import Provenance
 from planner.readers.recordings import Recording
@@ -38,6 +45,7 @@ from planner.units import MS_PER_S
 
 LATENCIES = ("ttft_ms", "ttft_from_send_ms", "tpot_ms", "itl_ms", "e2e_ms")
 RATES = ("request_throughput", "query_throughput", "output_throughput", "total_token_throughput", "goodput_rps")
+SAME_SHARE = 0.001  # of the queries: so few move a p99 by no more than a tenth of what stands above it
 NO_END = "the records have no end: the load tester was killed"
 
 
@@ -95,9 +103,11 @@ def evaluate(
     sent = scenario or recorded_scenario(header, recording.path.parent)
     load = recorded_load(header, sent)
     measured = measured_outcome(recording, load, sent)
-    prediction = predict(sent, sent_load(recording, load), header.seed)
+    sent_as_far = sent_load(recording, load)
+    prediction = predict(sent, sent_as_far, header.seed)
     facts = {**header.server, **(recording.end.server if recording.end else {}), **(server or {})}
     figures = measured.figures
+    unlike = other_queries(sent_as_far, figures, prediction.document)
     document: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "scenario": sent.as_dict(),
@@ -118,7 +128,8 @@ def evaluate(
         "server": facts,
         "simulated": prediction.document,
         "not_simulated": prediction.why_not,
-        "errors": relative_errors(figures, prediction.document),
+        "errors": {} if unlike else relative_errors(figures, prediction.document),
+        "not_compared": unlike,
         "notes": [*load.notes, *(recording.end.notes if recording.end else ())],
         "provenance": _provenance(recording, facts),
     }
@@ -146,12 +157,13 @@ def validity(recording: Recording) -> dict[str, Any]:
     if len(lag_ms):
         lag = {"p50": quantile(lag_ms, 50.0), "p99": quantile(lag_ms, 99.0), "max": float(lag_ms.max())}
     invalid = [NO_END] if end is None else list(end.invalid)
-    failures = Counter(error for error in recording.errors if error)
+    failures = Counter(error for error in recording.errors if error and error != INTERRUPTED)
     return {
         "send_lag_ms": lag,
         "client_cpu": dict(end.client_cpu) if end else {},
         "ended": "killed" if end is None else end.reason,
         "unsent": end.unsent if end else None,
+        "cut_off": recording.errors.count(INTERRUPTED),
         "valid": not invalid,
         "invalid": invalid,
         "failures": dict(failures.most_common()),
@@ -168,6 +180,25 @@ def predict(scenario: Scenario, load: Load, seed: int) -> Prediction:
     except InputError as error:
         return Prediction(None, None, str(error))
     return Prediction(outcome, _prediction_document(deployment, load, outcome, around, replicas), "", deployment)
+
+
+def other_queries(load: Load, measured: Mapping[str, Any], simulated: Mapping[str, Any] | None) -> str:
+    """Why the two sides' figures are of other queries, so that errors between them would mislead; empty: they are not.
+
+    `load` is what was sent. The simulation answers all of it; a client that stops cuts answers off, and those are the
+    long ones; a query that failed has no latency. Below `SAME_SHARE` of the queries that is let pass.
+    """
+    if simulated is None:
+        return ""
+    counted = load.queries - load.warmup
+    causes = (
+        (counted - measured["queries"], "were cut off or lost before they had ended"),
+        (abs(measured["failed"] - simulated["failed"]), "failed on one of the two sides alone"),
+    )
+    told = [f"{count} of {counted} queries {what}" for count, what in causes if count > SAME_SHARE * counted]
+    if not told:
+        return ""
+    return f"{' and '.join(told)}: measured and simulated figures are not of the same queries"
 
 
 def relative_errors(measured: Mapping[str, Any], simulated: Mapping[str, Any] | None) -> dict[str, float]:

@@ -21,6 +21,7 @@ STRIDE = 1.5
 STOPPED_SIMULATION: dict[str, Any] = {"max_rate_qps": None, "not_simulated": STOPPED}
 MOST_STEPS = 24
 LEAST_QUERIES = 20  # to be expected of a step: fewer tell nothing of a rate
+SHORT_STEP_S = 30.0  # a queue that grows slowly breaks no limit within less
 LONGEST_STEP_S = 3600.0  # of a step whose length is a number of queries
 
 
@@ -151,7 +152,7 @@ def _document(scenario: Scenario, steps: _Steps, seed: int) -> dict[str, Any]:
         "scenario": scenario.as_dict(),
         "seed": seed,
         "vary": "rate",
-        "warnings": _warnings(steps),
+        "warnings": [*_short_steps(steps), *_warnings(steps)],
         "max_rate_qps": best[0] if best else 0 if judged else None,
         "first_broken_qps": broke[0] if broke else None,
         "limited_by": limited_by,
@@ -159,8 +160,46 @@ def _document(scenario: Scenario, steps: _Steps, seed: int) -> dict[str, Any]:
         "probes": [_row(rate, test) for rate, test in sorted(steps.done, key=lambda step: step[0])],
         "at_max": best[1].document if best else None,
         "kv_cache_tokens": next((test.document["kv_cache_tokens"] for _, test in steps.done), None),
-        "simulated": _simulated(scenario, seed) if judged or steps.ended != STOPPED else STOPPED_SIMULATION,
+        "simulated": {
+            **(_simulated(scenario, seed) if judged or steps.ended != STOPPED else STOPPED_SIMULATION),
+            **_simulated_steps(steps),
+        },
     }
+
+
+def _simulated_steps(steps: _Steps) -> dict[str, Any]:
+    """The search's own question put to the simulations of the same arrays: the highest step that held, what did not.
+
+    None where no step was simulated, or none below the lowest that broke; 0 where none held.
+    """
+    told = [
+        (rate, bool(test.document["simulated"]["slo_met"]))
+        for rate, test in steps.done
+        if test.document["valid"] and test.document["simulated"] is not None
+    ]
+    most = max((rate for rate, met in told if met), default=0.0 if told else None)
+    over = [rate for rate, met in told if not met and (most is None or rate > most)]
+    return {"steps_max_rate_qps": most, "steps_first_broken_qps": min(over, default=None)}
+
+
+def _short_steps(steps: _Steps) -> list[str]:
+    """That the steps were too short to be believed, where any that was judged was."""
+    lengths_s = [_counted_s(rate, test) for rate, test in steps.done if test.document["valid"]]
+    if not lengths_s or min(lengths_s) >= SHORT_STEP_S:
+        return []
+    return [
+        f"steps that count less than {SHORT_STEP_S:g} s (the shortest {min(lengths_s):.3g} s) overstate the capacity: "
+        "beyond it the queue grows, but has had no time to break a limit; --duration 120 is better"
+    ]
+
+
+def _counted_s(rate_qps: float, test: LoadTest) -> float:
+    """Seconds that a step was to count."""
+    header = test.recording.header
+    if header is not None and header.duration_s is not None:
+        return header.duration_s
+    duration_s = test.document["duration_s"]
+    return test.document["queries"] / rate_qps if duration_s is None else float(duration_s)
 
 
 def _warnings(steps: _Steps) -> list[str]:

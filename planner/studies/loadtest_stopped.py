@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from planner.deployment import SCHEMA_VERSION
-from planner.deployment.recorded import INTERRUPTED
 from planner.errors import DataFileError
 from planner.readers.recordings import Recording
 from planner.studies.loadtest import validity
@@ -42,9 +41,9 @@ def stopped_test(recording: Recording, server: Mapping[str, Any], why: str) -> S
     if header is None:
         raise DataFileError("records", recording.path, "are not of planner loadtest: no header says what was sent")
     sent = int(np.isfinite(recording.sent_s).sum())
-    cut_off = sum(error == INTERRUPTED for error in recording.errors)
     answered = int(recording.answered.sum())
     said = validity(recording)
+    cut_off = said["cut_off"]
     facts = {**header.server, **(end.server if end else {}), **server}
     warning = traffic_warning(recording, facts)
     return StoppedTest(
@@ -66,9 +65,7 @@ def stopped_test(recording: Recording, server: Mapping[str, Any], why: str) -> S
             "ended_requests": len(recording.errors) - cut_off,
             "answered": answered,
             "failed_requests": len(recording.errors) - cut_off - answered,
-            "cut_off": cut_off,
             **said,
-            "failures": {reason: count for reason, count in said["failures"].items() if reason != INTERRUPTED},
             "server": facts,
             "not_judged": why,
         }

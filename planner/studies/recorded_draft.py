@@ -1,4 +1,8 @@
-"""A scenario to begin with from a load test's records: lengths and arrivals fitted, the rest as it was sent."""
+"""A scenario to begin with from a load test's records: lengths and arrivals fitted, the rest as it was sent.
+
+Sessions of several turns are not fitted. A turn sends the whole session so far again, so its prompt is not what the
+user typed, and its answers decide when the next one is due.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +45,7 @@ def draft_from_records(recording: Recording) -> Draft:
         )
     return replace(
         draft,
-        heading=heading(f"planner init --records {recording.path.name}"),
+        heading=heading(f"planner init --records {recording.path.name}") + _not_fitted(origin),
         name=f"{header.name if header else recording.path.stem}, as recorded",
         traffic=_traffic_seen(recording, origin),
         query={key: Value(value, SENT_NOTE) for key, value in _sent(origin, "query").items() if key != "stages"},
@@ -60,9 +64,20 @@ def _single(value: Any) -> Any:
     return value[0] if isinstance(value, list | tuple) and len(value) == 1 else value
 
 
+def _not_fitted(origin: Scenario | None) -> tuple[str, ...]:
+    """Of sessions, that their load is the one that was asked for, not the one that was seen."""
+    session = origin.session if origin else None
+    if session is None:
+        return ()
+    return (
+        f"Sessions of {session.turns} turns: a turn's prompt holds the whole session so far, so neither lengths nor",
+        "arrivals can be fitted to the records. Traffic and stage are those of the load test's scenario.",
+    )
+
+
 def _traffic_seen(recording: Recording, origin: Scenario | None) -> Section:
     given = _sent(origin, "traffic")
-    if origin is not None and origin.demand != "open":
+    if origin is not None and (origin.demand != "open" or origin.session is not None):
         return {key: Value(value, SENT_NOTE) for key, value in given.items()}
     due_s = np.unique(recording.query_s[_counted(recording)])
     if len(due_s) < 3:
@@ -90,7 +105,15 @@ def _counted(recording: Recording) -> NDArray[np.bool_]:
 
 
 def _stages_seen(recording: Recording, origin: Scenario | None) -> tuple[Section, ...]:
-    """Each stage of the scenario that was sent with the lengths that were seen; one stage where there is none."""
+    """Each stage of the scenario that was sent with the lengths that were seen; one stage where there is none.
+
+    The stage of sessions is as it was sent.
+    """
+    if origin is not None and origin.session is not None:
+        return tuple(
+            {key: Value(value, "" if key == "name" else SENT_NOTE) for key, value in stage.items()}
+            for stage in _sent(origin, "query")["stages"]
+        )
     width = recording.header.width if recording.header else 1
     place = recording.request % width
     counted = recording.answered & _counted(recording)

@@ -25,7 +25,8 @@ ENDINGS = {  # of a run, where it says that something is missing
     "complete": "",
     "interrupted": "{} was interrupted: answers that it cut off count as failed.",
     "failed": "{}: its load test failed before its end.",
-    "killed": "{} has no end: its load test was killed, and what was in flight then is not in it.",
+    "killed": "{} has no end: its load test was killed or the file cut off. It is used as far as it goes; what was in "
+    "flight then is not in it.",
 }
 FIGURE_NAMES = {
     "ttft_ms": "TTFT",

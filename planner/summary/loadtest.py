@@ -38,14 +38,18 @@ def loadtest_text(document: Document) -> str:
         lines += paragraph(f"THE SERVER WAS GONE when the run ended: {gone}", "  ", "    ")
     lines += warning_lines(document)
     lines += saturation_lines(document)
-    limits = limits_of(scenario, document)
-    lines += section("Limits (judged by the measured figure)", limit_lines(limits))
+    if document.get("valid") is False:
+        lines += section("Limits (an invalid run judges none)", _limits_unjudged(document))
+    else:
+        lines += section("Limits (judged by the measured figure)", limit_lines(limits_of(scenario, document)))
     simulated = document.get("simulated")
     title = "Measured beside simulated, the same arrivals and lengths" if simulated else "Measured"
     lines += section(f"{title} [latencies in ms]", measured_lines(document, simulated))
     if not simulated:
         why = document.get("not_simulated") or "no reason known"
         lines += paragraph(f"Not simulated: {why}", "  ", "    ")
+    if document.get("not_compared"):
+        lines += paragraph(f"No errors are given: {document['not_compared']}.", "  ", "    ")
     lines += section("Can it be believed", validity_lines(document))
     lines += section("Failures", failure_lines(document))
     lines += section("The server's own figures, warm-up included", server_lines(document))
@@ -58,6 +62,8 @@ def verdict(document: Document) -> str:
     demand = demand_words(document.get("scenario") or {})
     where = f"{document.get('host', 'the server')}{f' under {demand}' if demand else ''}"
     broken = broken_limits(document)
+    if (document.get("server") or {}).get("gone"):
+        where += ", GONE when the run ended"
     if not document.get("requests"):
         return f"{where}: NOTHING was answered."
     if document.get("valid") is False:
@@ -76,7 +82,7 @@ def measured_lines(document: Document, simulated: Document | None) -> list[str]:
     bands = (simulated or {}).get("band80") or {}
     errors = document.get("errors") or {}
     rows = [
-        ["", "", "measured", "simulated" if simulated else "", "80 % band" if bands else "", "error" * bool(simulated)]
+        ["", "", "measured", "simulated" if simulated else "", "80 % band" if bands else "", "error" if errors else ""]
     ]
     for name, key, statistics in ROWS:
         told = [statistic for statistic in statistics if (document.get(key) or {}).get(statistic) is not None]
@@ -118,9 +124,12 @@ def validity_lines(document: Document) -> list[str]:
     lag, cpu = document.get("send_lag_ms") or {}, document.get("client_cpu") or {}
     said = "valid" if document.get("valid") else "INVALID: its figures must not be used"
     ended = document.get("ended")
+    said += "" if ended in (None, "complete") else f"; the run was {ended}"
+    if (document.get("server") or {}).get("gone"):
+        said += " for the load tester's part; the server was GONE when the run ended"
     return facts(
         [
-            ("verdict", said + ("" if ended in (None, "complete") else f"; the run was {ended}")),
+            ("verdict", said),
             (
                 "send lag",
                 f"p50 {milliseconds(lag.get('p50'))}, p99 {milliseconds(lag.get('p99'))}, "
@@ -139,6 +148,14 @@ def failure_lines(document: Document) -> list[str]:
     failures = document.get("failures") or {}
     rows = [[number(count), reason] for reason, count in failures.items()]
     return table(rows, "><")
+
+
+def _limits_unjudged(document: Document) -> list[str]:
+    rows = []
+    for limit in limits_of(document.get("scenario") or {}, document):
+        name = limit_name(limit.get("key", "limit"))
+        rows.append([name, f"≤ {milliseconds(limit.get('limit_ms'))}", milliseconds(limit.get("value_ms"))])
+    return table([["", "limit", "measured"], *rows], "<>>") if rows else limit_lines([])
 
 
 def server_lines(document: Document) -> list[str]:
@@ -202,6 +219,9 @@ def run_lines(document: Document) -> list[str]:
     if document.get("requests") is not None:
         queries = f" of {plural(document.get('queries'), 'query')}" if document.get("queries") is not None else ""
         parts.append(f"{plural(document['requests'], 'request')}{queries} counted")
+    if document.get("cut_off"):
+        by = "by you" if document.get("ended") == "interrupted" else "when the run was stopped"
+        parts.append(f"{plural(document['cut_off'], 'request')} cut off {by} and not counted")
     if document.get("duration_s") is not None:
         parts.append(f"{number(document['duration_s'])} s")
     if document.get("seed") is not None:

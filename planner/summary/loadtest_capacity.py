@@ -7,7 +7,7 @@ from typing import Any
 from planner.summary.layout import paragraph, section, table
 from planner.summary.loadtest import definitions
 from planner.summary.service import warning_lines
-from planner.summary.words import capitalised, clean, is_limit, limit_name, milliseconds, number, with_limit_names
+from planner.summary.words import clean, is_limit, limit_name, milliseconds, number, with_limit_names
 
 Document = dict[str, Any]
 
@@ -24,7 +24,8 @@ def loadtest_capacity_text(document: Document) -> str:
     lines += warning_lines(document)
     if document.get("ended") and document["ended"] != document.get("limited_by"):
         lines += paragraph(f"The search ended early: {document['ended']}.")
-    lines += paragraph(_simulated(document))
+    lines += paragraph(_same_steps(document)) if _same_steps(document) else []
+    lines += paragraph(_long_run(document))
     lines += section("Rates tried, each a run of its own (measured, simulated)", _probe_lines(document))
     records = [probe["records"] for probe in document.get("probes") or [] if probe.get("records")]
     lines += section("Records", [f"  {path}" for path in records])
@@ -51,7 +52,24 @@ def _before_any_step(document: Document) -> str:
     return f": {ended}" if ended else ""
 
 
-def _simulated(document: Document) -> str:
+def _same_steps(document: Document) -> str:
+    """The simulator by the search's own rule, which the measured rate can be held against; "" without any."""
+    simulated = document.get("simulated") or {}
+    most, broke = simulated.get("steps_max_rate_qps"), simulated.get("steps_first_broken_qps")
+    if most is None:
+        return ""
+    if not most:
+        return "Simulated, the same steps: none holds."
+    measured = document.get("max_rate_qps") if document.get("first_broken_qps") and broke else None
+    off = ""
+    if measured:
+        off = f" ({number(100 * (most / measured - 1), 2)} % off)" if most != measured else ", as measured"
+    beyond = f"; {number(broke, 4)} does not" if broke else "; each of them holds"
+    return f"Simulated, the same steps: {number(most, 4)} queries/s{off}{beyond}."
+
+
+def _long_run(document: Document) -> str:
+    """What `capacity` answers, a question of its own: never set against the measured rate."""
     simulated = document.get("simulated") or {}
     most = simulated.get("max_rate_qps")
     if most is None:
@@ -59,11 +77,9 @@ def _simulated(document: Document) -> str:
     band = next(iter((simulated.get("band80") or {}).values()), None)
     sure = f" (80 % band {number(band[0])} to {number(band[1])})" if band else ""
     limited = with_limit_names(simulated.get("limited_by") or "")
-    measured = document.get("max_rate_qps") if document.get("first_broken_qps") else None
-    off = f", {number(100 * (most / measured - 1), 2)} % off the measured" if measured and most else ""
-    return capitalised(
-        f"simulated: {number(most, 4)} queries/s{sure}{off}; beyond: {limited}. It asks for confidence (the upper end "
-        "of a 95 % interval in a long run), a measured step for its own figure alone."
+    return (
+        f"To plan with, by the simulator: {number(most, 4)} queries/s{sure} hold with 95 % confidence in a long run; "
+        f"beyond: {limited}. A step above is judged by its own figure alone, which a short run may hold by luck."
     )
 
 
