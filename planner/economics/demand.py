@@ -23,7 +23,9 @@ class Demand:
 
     `peak_qps` counts user queries per second of the busiest hour, those that the response cache answers included;
     `uncached_share` of them reach the model. The token counts are means per query that reaches the model, summed over
-    all its model calls; None = not known. `basis` says in words at which load a cost per query is stated.
+    all its model calls; None = not known. `answer_tokens`: of them, the output tokens that the user gets (one sample
+    of each call of the last stage); `cached_prompt_share`: the share of the prompt tokens that the prefix cache holds.
+    `basis` says in words at which load a cost per query is stated.
     Raises InputError on a day that is not 24 finite shares, and on rates and shares out of range.
     """
 
@@ -33,13 +35,18 @@ class Demand:
     prompt_tokens: float | None = None
     output_tokens: float | None = None
     basis: str = "the day's load shape"
+    answer_tokens: float | None = None
+    cached_prompt_share: float | None = None
 
     def __post_init__(self) -> None:
         positive("traffic.peak_qps", self.peak_qps)
         share("uncached_share", self.uncached_share)
-        for name, tokens in (("prompt_tokens", self.prompt_tokens), ("output_tokens", self.output_tokens)):
+        for name in ("prompt_tokens", "output_tokens", "answer_tokens"):
+            tokens = getattr(self, name)
             if tokens is not None:
                 not_negative(name, tokens)
+        if self.cached_prompt_share is not None:
+            share("cached_prompt_share", self.cached_prompt_share)
         if self.day is None:
             return
         if len(self.day) != HOURS_PER_DAY:
