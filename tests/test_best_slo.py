@@ -138,6 +138,15 @@ def test_max_gpus_ends_the_search():
     assert any("fleet.max_gpus" in words for words in answer["ends"])
 
 
+def test_min_replicas_ends_the_search_and_is_said():
+    _, free = found(revenue__abandonment__per_100ms=0)
+    least = free["best"]["serving"] + 2
+    _, answer = found(revenue__abandonment__per_100ms=0, fleet__min_replicas=least + 1)  # one of them is the spare
+    assert least == min(size["serving"] for size in answer["sizes"])
+    assert least == answer["best"]["serving"]
+    assert f"{least} serving replicas are the fewest that fleet.min_replicas allows" in answer["ends"]
+
+
 def test_without_abandonment_nothing_is_told():
     asked = Scenario.from_dict(BASE).with_values({"revenue.abandonment": None})
     document = plan(asked, requests=REQUESTS, worlds=0).as_dict()

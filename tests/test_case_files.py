@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from planner.economics.cases import Case, CaseAnswer, is_case, named_after, read, shipped, work_out
+from planner.economics.cases.evaluate import Run
+from planner.economics.cases.variation import variation
 from planner.economics.models import MODELS
 from planner.errors import InputError, PlannerError, ScenarioError, UnknownNameError
+from planner.studies.simulated_cases import ALL_MODELS
 
 CASE: dict[str, Any] = {
     "version": 1,
@@ -141,6 +144,87 @@ def test_a_break_even_outside_the_inputs_range_does_not_exist() -> None:
     mine = answer(steps=steps, sensitivity=asked, answer="{cost.cost}")
     assert mine.value("break_even:cost.cache_hit_rate") is None  # even without a cache it is 0.5
     assert mine.value("break_even:cost.gross_margin") == pytest.approx(-3)  # sold below cost: 0.5·(1 − m) = 2
+
+
+def test_an_answer_of_whole_servers_has_no_elasticity_where_it_jumps_and_a_target_in_a_step_is_jumped_over() -> None:
+    """25 queries a second at 10 requests a second and half utilisation: exactly 5 servers, and 6 just above."""
+    asked = {"of": "fleet.servers", "equals": "5.5 servers", "inputs": ["fleet.queries_per_s"]}
+    mine = answer(sensitivity=asked)
+    (row,) = mine.as_dict()["sensitivity"]["rows"]
+    assert row["elasticity"] is None
+    assert row["break_even"] is None
+    assert row["jumps_over"]
+    assert "jumps over it" in str(mine)
+
+
+def test_a_target_that_is_never_reached_is_not_jumped_over() -> None:
+    asked = {"of": "server.usd_per_request", "equals": "0.0001 USD/request", "inputs": ["server.gpus"]}
+    mine = answer(sensitivity=asked)
+    assert mine.as_dict()["sensitivity"]["rows"][0]["jumps_over"] is False
+    assert "never" in str(mine)
+
+
+FLEET: dict[str, Any] = {
+    "id": "gpus",
+    "model": "planned_fleet",
+    "inputs": {
+        "model": "llama-3.1-8b",
+        "hardware": "h100-sxm-80gb",
+        "queries_per_s": "5 queries/s",
+        "prompt_tokens": "200 tokens/request",
+        "output_tokens": "50 tokens/request",
+        "p99_ttft": "2 s",
+        "p99_tpot": "0.1 s",
+        "usd_per_gpu_hour": "2 USD/gpu/hour",
+        "tensor_parallel_size": [1],
+        "max_model_len": "2048 tokens/request",
+        "queries": "1000 queries",
+    },
+}
+
+
+def simulated(**inputs: Any) -> dict[str, Any]:
+    return {**FLEET, "inputs": FLEET["inputs"] | inputs}
+
+
+def test_what_needs_a_simulation_is_not_varied_a_hundred_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.studies.simulated_cases.plan", lambda *_, **__: pytest.fail("it was simulated"))
+    twice = step("twice", "product", of=[2, "$gpus.usd_per_query"])
+    asked = {"of": "twice.value", "inputs": ["gpus.queries_per_s"]}
+    mine = case(steps=[twice, FLEET], answer="nothing", sensitivity=asked)
+    with pytest.raises(InputError, match=r"sensitivity\.of \(=twice\.value\): needs gpus, which simulates") as refused:
+        variation(Run(mine, ALL_MODELS, shipped))
+    assert "variants" in str(refused.value)
+
+
+def test_a_step_beside_the_answer_may_simulate() -> None:
+    asked = {"of": "server.usd_per_request", "inputs": ["server.seconds"]}
+    mine = case(steps=[*CASE["steps"], FLEET], sensitivity=asked)
+    found = variation(Run(mine, ALL_MODELS, shipped))
+    assert found is not None
+    assert found.rows[0].elasticity == pytest.approx(1, rel=1e-6)
+
+
+def test_no_more_than_50_inputs_are_varied() -> None:
+    with pytest.raises(ScenarioError, match=r"sensitivity\.inputs"):
+        case(sensitivity={"of": "fleet.servers", "inputs": ["server.gpus"] * 51})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"model": "../../etc/passwd"}, "gpus.model (=../../etc/passwd): must be a model's name of the catalogue"),
+        ({"model": "config.json"}, "gpus.model (=config.json): must be a model's name of the catalogue"),
+        ({"model": "llama-3.1-8"}, "nearest: llama-3.1-8b"),
+        ({"quantization": "fp7"}, "steps.gpus.engine.quantization (=fp7)"),
+        ({"hardware": "h100-sxm-90gb"}, "gpus.hardware (=h100-sxm-90gb)"),
+    ],
+)
+def test_an_error_inside_a_step_names_the_step(inputs: dict[str, Any], says: str) -> None:
+    mine = case(steps=[simulated(**inputs)], answer="nothing")
+    with pytest.raises(InputError) as refused:
+        work_out(mine, ALL_MODELS, shipped)
+    assert says in str(refused.value)
 
 
 def test_a_printed_figure_is_reproduced_only_where_it_agrees_and_should() -> None:

@@ -16,7 +16,7 @@ from planner.economics.cases import CaseAnswer, names, shipped, signature
 from planner.economics.models import MODELS
 from planner.economics.models.fields import Given
 from planner.economics.models.revenue import usage_tail
-from planner.economics.models.sensitivity import elasticity, solve
+from planner.economics.models.sensitivity import Solution, elasticity, solve
 from planner.economics.quantity import magnitude, quantity
 from planner.studies.simulated_cases import ALL_MODELS, answer_case
 
@@ -206,10 +206,33 @@ def test_a_tail_of_usage_by_hand() -> None:
 def test_elasticity_and_root_by_hand() -> None:
     assert elasticity(lambda x: x**3, 2.0) == pytest.approx(3, rel=1e-9)
     assert elasticity(lambda x: x, 0.0) is None
-    assert solve(lambda x: x * x, 9.0, 1.0, 0.0, math.inf) == pytest.approx(3, rel=1e-12)
-    assert solve(lambda x: x * x, -1.0, 1.0, -math.inf, math.inf) is None
-    assert solve(lambda x: 1 / x, 1e-6, 1.0, 0.0, math.inf) == pytest.approx(1e6, rel=1e-9)
-    assert solve(lambda x: 2 - x, 2.0, 0.5, 0.0, 1.0) == pytest.approx(0, abs=1e-12)
+    assert solve(lambda x: x * x, 9.0, 1.0, 0.0, math.inf).at == pytest.approx(3, rel=1e-12)
+    assert solve(lambda x: x * x, -1.0, 1.0, -math.inf, math.inf) == Solution(None, jumps_over=False)
+    assert solve(lambda x: 1 / x, 1e-6, 1.0, 0.0, math.inf).at == pytest.approx(1e6, rel=1e-9)
+    assert solve(lambda x: 2 - x, 2.0, 0.5, 0.0, 1.0).at == pytest.approx(0, abs=1e-12)
+
+
+# answer, where it stands, its elasticity, because
+STEEP_AND_STEPPED = [
+    (lambda x: float(math.ceil(x)), 4.999, None, "1 % more takes one server more, a millionth none"),
+    (lambda x: float(math.ceil(x)), 5.0, None, "whole servers, full: a millionth more takes another"),
+    (lambda x: float(math.ceil(x)), 4.5, 0.0, "neither step takes another"),
+    (lambda x: 1 / (1 - x), 0.98, 49.0, "steep, but smooth"),
+    (lambda x: x**-10.0, 3.0, -10.0, "likewise"),
+    (lambda x: x if x <= 1 else None, 0.995, 1.0, "the wide step leaves the range, the narrow one does not"),
+]
+
+
+@pytest.mark.parametrize(("answer", "at", "expected", "because"), STEEP_AND_STEPPED)
+def test_an_elasticity_is_told_of_what_bends_and_not_of_what_jumps(answer, at, expected, because):  # type: ignore[no-untyped-def]
+    found = elasticity(answer, at)
+    assert expected == (None if found is None else pytest.approx(found, rel=1e-3)), because
+
+
+def test_a_target_inside_a_step_is_jumped_over_and_one_on_a_step_is_met() -> None:
+    assert solve(lambda x: float(math.ceil(x)), 5.5, 3.2, 0.0, math.inf) == Solution(None, jumps_over=True)
+    assert solve(lambda x: float(math.ceil(x)), 4.0, 3.7, 0.0, math.inf).at == 3.7
+    assert solve(lambda x: None if x == 2 else 1 / (x - 2), 1.0, 1.1, 0.0, 10.0).at == pytest.approx(3)
 
 
 def test_ranges_are_those_of_the_signature() -> None:

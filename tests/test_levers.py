@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from planner import Scenario, plan
 from planner.scenario import Lognormal, Normal, Uniform
-from planner.studies.answer_length import mean_of, scaled, shorter_answers
+from planner.studies.answer_length import margin_after_training, mean_of, scaled, shorter_answers
 from planner.studies.chosen import pinned
 from planner.studies.fleet_runs import fleet_runs
 from planner.studies.levers import levers, marginal_cost, skip_llm, smaller
@@ -240,12 +241,48 @@ def test_leaving_out_queries_without_ads_is_a_plan_for_the_others():
     assert saved > 0
 
 
-def test_the_value_of_a_query_with_ads_is_told_before_anyone_leaves():
-    changes = {"revenue__abandonment": '{"metric": "e2e", "per_100ms": 0.005}'}
+def test_the_value_of_a_query_with_ads_is_less_those_who_leave_the_model():
+    """A quarter is cached and stays, so of those that reach the model a third more leave than of all."""
+    changes = {"revenue__abandonment": '{"metric": "e2e", "per_100ms": 0.005}', "revenue__ads__commercial_share": 0.5}
     _, chosen, document = planned(**changes)
-    assert document["revenue"]["usd_per_query"] < 0.01
+    lost = document["revenue"]["abandonment"]["lost_share"]
+    assert lost > 0.05
+    assert document["revenue"]["usd_per_query"] == pytest.approx(0.005 * (1 - lost))
     row = skip_llm(chosen, document, fleet_runs(chosen, 0, REQUESTS), REQUESTS, quiet)
-    assert row["earned_usd_per_query"] == pytest.approx(0.01)
+    assert row["earned_usd_per_query"] == pytest.approx(0.01 * (1 - lost / 0.75))
+
+
+def test_a_query_pays_only_with_its_share_of_the_training_bill():
+    """Without the bill it earns 0.01 $ and costs a tenth of it; the bill alone is more than 0.01 $ a query."""
+    _, _, free = planned()
+    queries = sum(hour["queries"] for hour in free["day"])
+    bill = {"usd": 0.02 * queries * 365, "months": 12}
+    asked, chosen, document = planned(prices__training=json.dumps(bill))
+    assert document["margin"]["usd_per_query"] > 0
+    assert margin_after_training(document) == pytest.approx(document["margin"]["usd_per_query"] - 0.02)
+    found = levers(asked, chosen, document, fleet_runs(chosen, 0, REQUESTS), requests=REQUESTS)
+    assert found["pays"] is False
+    end = found["shorter_answers"]["break_even"]
+    assert end["output_tokens"] is None
+    assert all(row["margin_usd_per_query"] < 0 for row in end["tried"])
+
+
+def test_where_the_context_has_no_room_no_longer_answer_is_said_to_pay():
+    changed = {"engine__max_model_len": 1024, "query__stages[1]__output_tokens": 600}
+    _, chosen, document = planned(**changed)
+    end = shorter_answers(chosen, document, 0, REQUESTS, quiet)["break_even"]
+    assert end["output_tokens"] is None
+    assert "the context leaves no room" in end["note"]
+    assert "1 times as long" not in end["note"]
+    assert [600.0] == [row["output_tokens"] for row in end["tried"]]
+
+
+def test_no_answer_is_shorter_than_a_token_and_the_length_that_was_planned_is_told():
+    changes = {"query__stages[1]__output_tokens": 2, "revenue__ads__usd_per_query": 0.000011}
+    _, chosen, document = planned(**changes)
+    end = shorter_answers(chosen, document, 0, REQUESTS, quiet)["break_even"]
+    assert [1.0, 2.0] == [row["output_tokens"] for row in end["tried"]]
+    assert "down to 1 tokens" in end["note"]
 
 
 def test_a_load_that_is_given_whole_says_what_cannot_be_told():

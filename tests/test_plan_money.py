@@ -12,6 +12,7 @@ import pytest
 import planner
 from planner import Scenario, plan
 from planner.economics import Patience, lost_queries
+from planner.economics.bases import ListPrice, QueryTokens, list_price
 from planner.errors import InputError, MisfitError, UnknownNameError
 from planner.pricing import leaving, priced
 from planner.simulation.outcome import Latencies
@@ -199,6 +200,17 @@ def test_words_are_sold_once_however_many_samples_were_drawn():
     words = {"per_word": {"usd_per_1000_words": 1.0, "words_per_1000_tokens": 1000}}
     document = planned(query={"stages": [first, stage]}, revenue=words, traffic={"peak_qps": 10.0})
     assert document["revenue"]["usd_per_query"] == pytest.approx(0.12)
+
+
+def test_a_prompt_is_billed_once_for_all_its_samples_as_the_list_price_has_it():
+    """800 tokens in, three answers of 150: 800 · 1 $ + 450 · 3 $ a million are 0.00215 $, not 0.00375 $."""
+    stage = {"name": "answer", "prompt_tokens": 800, "output_tokens": 150, "samples": 3}
+    api = {"api": {"usd_per_million_input": 1.0, "usd_per_million_output": 3.0}}
+    changes = {"query": {"stages": [stage], "response_cache": {"hit_rate": 0.3}}, "traffic": {"peak_qps": 10.0}}
+    document = planned(revenue=api, **changes)
+    assert document["revenue"]["usd_per_query"] == pytest.approx(0.00215)
+    basis = list_price(QueryTokens(2400, 450, 800, uncached_share=0.7), ListPrice(1.0, 3.0))
+    assert basis.usd_per_query == pytest.approx(0.7 * document["revenue"]["usd_per_query"])
 
 
 def test_samples_of_tokens_sold_are_flagged():

@@ -141,6 +141,15 @@ def test_what_a_model_assumes_is_listed(model: RevenueModel, demand: Demand, wha
     assert {"assumed"} == {row.kind for row in rows}
 
 
+def test_what_the_samples_of_a_prompt_share_is_not_billed_twice_nor_at_the_cached_price():
+    """Three answers of one prompt: two thirds of the 3,000 prompt tokens are cached, of the 1,000 billed none."""
+    drawn = Demand(1.0, prompt_tokens=3000, output_tokens=600, prompt_once_tokens=1000, cached_prompt_share=2 / 3)
+    assert revenue_of(Api(1.0, 2.0, 0.1), drawn).usd_per_query == pytest.approx((1000 + 1200) / 1e6)
+    shared = replace(drawn, cached_prompt_share=2 / 3 + 0.4 / 3)  # and 400 of its own tokens were there before
+    expected = (600 + 400 * 0.1 + 1200) / 1e6
+    assert revenue_of(Api(1.0, 2.0, 0.1), shared).usd_per_query == pytest.approx(expected)
+
+
 def test_nothing_is_assumed_where_all_is_said():
     for model in (Subscription(20, 400, days=30), PerWord(0.8, 750), Ads(usd_per_query=0.1, commercial_share=0.5)):
         assert not unit_economics(1, Prices(1.0), TOKENS, model).provenance
@@ -409,6 +418,10 @@ def close_to_zero(answer: Economics) -> bool:
         (lambda: lost_queries(np.array([1.0]), Patience("ttft", 0.1), 2.0), "uncached_share (=2.0): must be a share"),
         (lambda: revenue_of(Api(1, 1), Demand(1.0)), "prompt_tokens: must be known where they are sold"),
         (lambda: revenue_of(PerWord(1), Demand(1.0)), "answer_tokens: must be known where they are sold"),
+        (
+            lambda: Demand(1.0, prompt_tokens=5, prompt_once_tokens=6),
+            "prompt_once_tokens (=6): must be part of prompt_tokens",
+        ),
         (lambda: Demand(1.0, answer_tokens=-1), "answer_tokens (=-1): must be a finite number >= 0"),
         (lambda: Demand(1.0, cached_prompt_share=1.1), "cached_prompt_share (=1.1): must be a share between 0 and 1"),
     ],

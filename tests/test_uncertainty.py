@@ -18,7 +18,9 @@ from planner.deployment import Deployment
 from planner.errors import ScenarioError
 from planner.planning import Plan
 from planner.sizing import search
+from planner.studies import uncertainty_design
 from planner.studies.uncertainty import uncertainty, with_uncertainty
+from planner.studies.uncertainty_inputs import provenance_of
 from planner.studies.uncertainty_worlds import StepTimes, in_draws
 from planner.summary.uncertainty import uncertainty_lines
 
@@ -128,6 +130,47 @@ def test_load_and_revenue_that_move_against_each_other_hold_both_less_often(plan
     assert both(-0.9) > both(0.9) + 0.05
 
 
+def test_the_margin_of_a_draw_bears_its_queries_part_of_the_training_bill(plan: Plan) -> None:
+    """Fleet F and bill T are fixed: at x times the load a query bears (F + T)/x and retrieval r, and earns R.
+
+    It pays where x > (F + T)/(R − r): a chance of Φ(−(ln of that + σ²/2)/σ), to one draw of 400.
+    """
+    month = 24 * 3600 * 600.0 * 365 / 12  # queries; the day is flat
+    bill = {"prices.training": {"usd": 5e-5 * month * 12, "months": 12}}
+    given = {"step_time_cv": 0, "peak_qps_cv": 0.3, "samples": 400}
+    trained = planned(scenario(**bill))
+    without = drawn(plan, given)
+    found = uncertainty(trained.as_dict(), scenario(given, **bill), requests=REQUESTS)
+    assert without["p_margin_positive"] > 0.5
+    sigma, retrieval = math.sqrt(math.log1p(0.3**2)), 0.00001
+    fixed = trained.as_dict()["cost"]["usd_per_query"] - retrieval + 5e-5
+    enough = math.log(fixed / (trained.as_dict()["revenue"]["usd_per_query"] - retrieval))
+    assert found["p_margin_positive"] == pytest.approx(norm.cdf(-(enough + sigma**2 / 2) / sigma), abs=1 / 400)
+    (row,), (before,) = found["tornado"], without["tornado"]
+    for end in ("low", "high"):
+        assert row[f"margin_{end}"] == pytest.approx(before[f"margin_{end}"] - 5e-5 / row[end])
+    text = " ".join(" ".join(uncertainty_lines(trained.as_dict() | {"uncertainty": found})).split())
+    assert "% of the draws, every query taken as served, after its share of the training both" in text
+    assert "% of the draws, this fleet, after its share of the training" in text
+
+
+def test_the_step_time_alone_moves_the_ends_of_the_tornado_to_those_of_the_draws(plan: Plan) -> None:
+    """With one input the 10 % and the 90 % world are the draws' own quantiles, exactly.
+
+    One candidate, so that what costs more is also larger.
+    """
+    alone = {"hardware": "h100-sxm-80gb", "slo": {"p90_ttft_ms": "<=60", "mean_tpot_ms": "<=20"}}
+    asked = Scenario.from_dict(SMALL | alone | {"uncertainty": {"samples": 400}})
+    found = uncertainty(planned(asked).as_dict(), asked, requests=REQUESTS)
+    (row,) = found["tornado"]
+    assert row["name"] == "step_time"
+    cost = found["resized"]["usd_per_query"]
+    assert (row["usd_per_query_low"], row["usd_per_query_high"]) == (cost["p10"], cost["p90"])
+    assert row["margin_high"] == pytest.approx(0.00006 - cost["p90"])
+    assert row["gpus_high"] == found["gpus"]["p90"]
+    assert row["gpus_low"] < row["gpus_high"]
+
+
 # --- the surface against plans ---
 
 
@@ -179,6 +222,26 @@ def test_a_search_in_a_slow_world_needs_more_than_in_the_nominal_one(plan: Plan)
     assert gpus(1.2) > gpus(1.0) > gpus(0.8)
 
 
+SPARSE: dict[str, Any] = {"traffic.peak_qps": 0.05, "fleet.spare_replicas": 0, "hardware": "h100-sxm-80gb"}
+
+
+def test_a_load_far_below_what_a_replica_carries_is_answered(plan: Plan) -> None:
+    """One query in 20 s, where a replica carries some 100 in 1 s: no draw needs a second one, every draw holds."""
+    asked = scenario({"peak_qps_cv": 0.3, "samples": 200}, **SPARSE)
+    found = uncertainty(planner.plan(asked, requests=1000, worlds=0).as_dict(), asked, requests=1000)
+    assert found["p_slo_held"] == 1.0
+    assert found["gpus"] == {"p50": 1.0, "p90": 1.0, "p99": 1.0}
+    assert found["surface"]["candidates"][0]["points"] >= 10
+
+
+def test_where_no_load_is_too_much_the_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uncertainty_design, "worst_of", lambda probe: 0.5)
+    asked = scenario({"peak_qps_cv": 0.3, "samples": 100}, **SPARSE)
+    document = planner.plan(asked, requests=1000, worlds=0).as_dict()
+    with pytest.raises(ScenarioError, match=r"^uncertainty: finds no load at which the planned fleet just holds"):
+        uncertainty(document, asked, requests=1000)
+
+
 # --- the document ---
 
 
@@ -211,6 +274,8 @@ def test_what_was_not_given_is_among_the_assumptions(document: dict[str, Any]) -
     assert rows["uncertainty: output tokens"]["kind"] == "assumed"
     assert rows["uncertainty: output tokens"]["value"] == "not varied"
     assert rows["uncertainty: correlations"]["kind"] == "assumed"
+    assert rows["uncertainty: KV cache"]["value"] == "noise of the fit"
+    assert "uncertainty: subscribers" not in rows  # it is ads that pay here
     assert rows["uncertainty: step time"]["kind"] in ("fitted", "assumed")
     assert "uncertainty: revenue of a query" not in rows
     inputs = {row["name"]: row for row in document["uncertainty"]["inputs"]}
@@ -231,6 +296,7 @@ def test_without_prices_the_draws_are_of_fleets_alone() -> None:
     text = "\n".join(uncertainty_lines(document))
     assert "limits hold" in text
     assert "margin" not in text
+    assert "as served" not in text
     assert "$" not in text
 
 
@@ -250,34 +316,25 @@ def test_a_scenario_without_the_key_is_answered_as_before(plan: Plan) -> None:
         uncertainty(plan.as_dict(), scenario())
 
 
-# --- the text ---
+def test_what_a_draw_of_the_load_and_of_the_engine_leaves_out_is_among_the_assumptions() -> None:
+    inputs: list[dict[str, str]] = []
+
+    def rows(given: dict[str, Any], revenue: str, *, cache_stated: bool = False) -> dict[str, Any]:
+        asked = Scenario.from_dict(SMALL | {"uncertainty": given}).uncertainty
+        assert asked is not None
+        found = provenance_of(inputs, asked, {"model": revenue}, cache_stated)
+        return {row.what: (row.kind, row.value, row.errs) for row in found}
+
+    load = {"peak_qps_cv": 0.2}
+    assert rows(load, "subscription")["uncertainty: subscribers"] == ("assumed", "", "optimistic")
+    assert "uncertainty: subscribers" not in rows({"price_cv": 0.2}, "subscription")
+    assert "uncertainty: subscribers" not in rows(load, "ads")
+    assert rows(load, "ads")["uncertainty: KV cache"] == ("assumed", "noise of the fit", "unknown")
+    assert rows({"step_time_cv": 0.1}, "ads")["uncertainty: KV cache"] == ("assumed", "not varied", "optimistic")
+    assert "uncertainty: KV cache" not in rows(load, "ads", cache_stated=True)
 
 
-def test_the_block_says_how_sure_in_the_document_s_own_figures(document: dict[str, Any]) -> None:
-    lines = uncertainty_lines(document)
-    text = " ".join(" ".join(lines).split())
-    found = document["uncertainty"]
-    assert lines[1] == "How sure: 400 draws of what is not known"
-    assert all(len(line) <= 100 for line in lines)
-    assert f"limits hold {100 * found['p_slo_held']:.1f} % of the draws" in text
-    assert f"{found['gpus']['p50']:.0f} in 50 % of the draws" in text
-    assert f"planned: {document['fleet']['gpus']}" in text
-    assert f"read off {found['surface']['simulations']} simulations" in text
-    widest = found["tornado"][0]
-    assert f"revenue of a query {widest['low']:.3f} {widest['high']:.2f}" in text
-    assert "Against whole plans of 10 draws" in text
-    assert "Taken as known exactly: output tokens." in text
-
-
-def test_a_rough_surface_and_a_lost_tail_are_said_so(document: dict[str, Any]) -> None:
-    found = json.loads(json.dumps(document["uncertainty"]))
-    found["surface"]["candidates"][0] |= {"error_share": 0.2, "beyond_points_share": 0.05}
-    found["gpus"]["p99"] = None
-    text = " ".join(" ".join(uncertainty_lines({**document, "uncertainty": found})).split())
-    assert "which is ROUGH" in text
-    assert "5.0 % of the draws lie beyond the simulated ones: extrapolated" in text
-    assert "in 99 % of the draws no number is enough" in text
-    assert uncertainty_lines({**document, "uncertainty": None}) == []
+# --- the verb ---
 
 
 def test_the_verb_draws_where_the_scenario_asks_for_it(tmp_path: Any) -> None:

@@ -235,6 +235,18 @@ def test_nothing_is_found_where_nothing_holds_and_few_runs_are_spent_on_it() -> 
     assert tried[-1] < 50 / 20  # the steps grew
 
 
+def test_a_first_look_with_long_strides_finds_what_lies_far_away() -> None:
+    """80 queries/s from 0.05: 1,600 times as much. With the short strides nine tries end far below it."""
+    assert most_rate(knee, 0.05, 20, 5.0) == pytest.approx(80.0, rel=0.03)
+    assert most_rate(knee, 0.05, 9) is None
+
+
+def test_no_more_is_tried_than_a_scenario_may_state() -> None:
+    tried: list[float] = []
+    assert most_rate(lambda rate: tried.append(rate) or 0.5, 1.0, 99, 5.0) is None  # type: ignore[func-returns-value]
+    assert max(tried) <= 1e7
+
+
 def test_points_fill_the_draws_from_end_to_end() -> None:
     draws = np.linspace(1.0, 2.0, 1001)
     found = np.array(spread([draws, np.ones(1001), draws**2], 18, 0))

@@ -148,6 +148,29 @@ def test_a_mixture_of_experts_is_held_against_the_dense_model_nearest_in_size_an
     assert [("assumed", "qwen3-32b")] == [(row["kind"], row["value"]) for row in said]
 
 
+def test_the_format_of_a_quantised_mixture_is_credited_to_the_format_not_to_the_experts():
+    """`auto` is FP8 for the mixture and bf16 for the dense model: the dense rows must be told the format."""
+    changes = {"engine__quantization": None, "engine__max_num_seqs": 64, "query__response_cache": None}
+    asked = scenario(model="qwen3-30b-a3b-fp8", hardware="h100", traffic__peak_qps=60, **changes)
+    _, rows = with_rows(asked)
+    found = {row["step"]: row for row in rows}
+    assert ("qwen3-32b", "bf16") == (found["baseline"]["model"], found["baseline"]["quantization"])
+    assert ("qwen3-32b", "fp8_block") == (found["FP8"]["model"], found["FP8"]["quantization"])
+    assert found["FP8"]["removed"]["gpus"] > 0
+    last = found["mixture of experts"]
+    assert ("qwen3-30b-a3b-fp8", "fp8_block") == (last["model"], last["quantization"])
+    assert last["set"]["engine.quantization"] == ["auto"]
+
+
+def test_a_format_that_no_dense_model_can_be_planned_in_comes_back_with_the_experts():
+    asked = scenario(model="kimi-k2.5", hardware="h200", engine__quantization=None)
+    options = named(options_of(asked, {"model": {"name": "kimi-k2.5"}}))
+    assert "no dense model can be planned in int4" in options["number format"].unused
+    assert "the weights come in int4" in options["mixture of experts"].what
+    cached = named(options_of(asked.with_values({"engine.kv_cache_dtype": "fp8"}), {"model": {"name": "kimi-k2.5"}}))
+    assert {"engine.kv_cache_dtype": ["fp8"]} == cached["number format"].values
+
+
 def test_a_dense_model_that_the_scenario_names_is_the_one_it_is_held_against():
     asked = scenario(model=["qwen3-30b-a3b", "llama-3.1-8b"], hardware="h100", traffic__peak_qps=20)
     options = named(options_of(asked, {"model": {"name": "qwen3-30b-a3b"}}))

@@ -3,6 +3,8 @@
 `tests/data/worked_examples.csv` has one row a figure: which case and output computes it, the exact value, and what
 the document prints. The rule: |ours − exact| <= rtol·|exact| always; where `agrees` is yes also
 |ours − printed| <= tolerance; where it is no (a control, or an error of the document) ours must lie outside.
+`from` = input marks figures that a document only states, or that repeat an input by identity: a case carries them
+unharmed, and may not call them reproduced.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Row(NamedTuple):
     printed: float | None
     tolerance: float | None
     agrees: bool | None
+    only_input: bool
 
 
 def _rows() -> list[Row]:
@@ -50,6 +53,7 @@ def _rows() -> list[Row]:
                 float(row["printed"]) if row["printed"] else None,
                 float(row["tolerance"]) if row["tolerance"] else None,
                 {"yes": True, "no": False, "": None}[row["agrees"]],
+                {"case": False, "input": True}[row["from"]],
             )
             for row in csv.DictReader(file)
         ]
@@ -119,6 +123,37 @@ def test_every_printed_figure_stands_in_its_case_with_the_same_verdict(row: Row)
         == pytest.approx(row.printed, rel=1e-9)
     }
     assert told == {(row.agrees, "reproduced" if row.agrees else "does not reproduce")}
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.only_input], ids=lambda row: f"{row.id}:{row.output}")
+def test_what_is_only_stated_is_not_called_reproduced(row: Row) -> None:
+    assert row.printed is None
+    assert row.output not in [printed["output"] for printed in answer(row.case).document["printed"]]
+
+
+def test_a_case_takes_anothers_figures_by_reference() -> None:
+    """The hardware's share of the fall since 2020 is that of the trajectory, and moves with it."""
+    steps = answer("cost-since-2020").document["steps"]
+    given = [item["given"] for step in steps for item in step["inputs"] if step["id"] == "inference"]
+    assert [["$params.ratio", "$hardware-trajectory:saved.left"]] == given
+
+
+VERDICTS = ("does not pay", "pays", "is better", "no gain", "larger part", ", not ")
+
+
+@pytest.mark.parametrize("name", names())
+def test_an_answer_has_no_verdict_that_other_inputs_would_make_false(name: str) -> None:
+    assert [] == [words for words in VERDICTS if words in shipped(name).answer]
+
+
+def test_deepseeks_profit_follows_its_revenue() -> None:
+    """Without any output sold the fleet earns some 194,000 USD a day (266 G tokens at 0.55, 342 G at 0.14)."""
+    case = shipped("deepseek-fleet").with_values({"revenue.output_tokens": "0 tokens/day"})
+    found = work_out(case, ALL_MODELS, shipped)
+    earned = 0.55 * 266_000 + 0.14 * 342_000
+    assert found.value("profit.value") == pytest.approx(earned - 87_072)
+    assert found.value("on_price.gross_margin") == pytest.approx(1 - 87_072 / earned)
+    assert "printed_" not in shipped("deepseek-fleet").answer
 
 
 def test_no_shipped_case_calls_a_control_or_an_error_reproduced() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.economics.checks import not_negative, positive, share
+from planner.economics.demand import cached_once
 from planner.errors import InputError
 from planner.units import S_PER_HOUR, TOKENS_PER_PRICE
 
@@ -55,7 +56,7 @@ class QueryTokens:
     @property
     def cached_once(self) -> float:
         """Cached tokens of prompts that are counted once: what the answers of one prompt share is not billed twice."""
-        return self.prompt_once - min(self.prompt_once, self.prompt - self.cached)
+        return cached_once(self.prompt, self.prompt_once, self.cached)
 
 
 @dataclass(frozen=True)

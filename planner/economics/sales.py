@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.economics.checks import not_negative, positive
-from planner.economics.demand import Demand
+from planner.economics.demand import Demand, cached_once
 from planner.economics.lines import money_line
 from planner.economics.revenue import MILLE, Revenue, earned
 from planner.errors import InputError
@@ -47,18 +47,20 @@ class PerWord:
 
 
 def api_revenue(api: Api, demand: Demand) -> Revenue:
-    """prompt · ((1 − h) · input price + h · cached price) + output · output price, per query.
+    """(prompt − cached) · input price + cached · cached price + output · output price, per query.
 
-    h is the share of prompt tokens that the prefix cache held (`demand.cached_prompt_share`; None: none). Tokens of
-    all model calls are billed, those of a query that the response cache answered like any other's.
+    Tokens of all model calls are billed, a prompt once for all answers drawn from it, as APIs do with n > 1; those of a
+    query that the response cache answered like any other's. cached: what the prefix cache held of the prompts so
+    counted (`demand.cached_prompt_share` of all prompt tokens, None: none; see `cached_once`).
     Raises InputError where the tokens are not known.
     """
     prompt, output = _known(demand.prompt_tokens, "prompt"), _known(demand.output_tokens, "output")
-    hit = demand.cached_prompt_share or 0.0
+    once = prompt if demand.prompt_once_tokens is None else demand.prompt_once_tokens
+    cached = cached_once(prompt, once, prompt * (demand.cached_prompt_share or 0.0))
     reread = api.usd_per_million_input if api.usd_per_million_cached_input is None else api.usd_per_million_cached_input
     parts = (
-        ("prompt tokens not in the prefix cache", prompt * (1 - hit), api.usd_per_million_input),
-        ("prompt tokens from the prefix cache", prompt * hit, reread),
+        ("prompt tokens not in the prefix cache", once - cached, api.usd_per_million_input),
+        ("prompt tokens from the prefix cache", cached, reread),
         ("output tokens", output, api.usd_per_million_output),
     )
     queries = demand.day_queries

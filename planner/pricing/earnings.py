@@ -47,8 +47,8 @@ def assumed_billing(scenario: Scenario) -> tuple[Provenance, ...]:
     drawn = [stage.name for stage in scenario.query.stages if stage.samples > 1]
     if not drawn:
         return ()
-    why = "the prompt is billed with each of its samples, from the prefix cache where it is held"
-    return (Provenance(f"revenue.api: samples of {', '.join(drawn)}", "assumed", why, errs="optimistic"),)
+    why = "a prompt is billed once for all answers drawn from it, as APIs do with n > 1"
+    return (Provenance(f"revenue.api: samples of {', '.join(drawn)}", "assumed", why, errs="unknown"),)
 
 
 def patience_of(scenario: Scenario) -> Patience | None:

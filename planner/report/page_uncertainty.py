@@ -17,6 +17,7 @@ CHANCES = {
     "p_both": "P(both)",
     "p_no_fleet": "P(none of the fleets looked at holds)",
 }
+AFTER = ", after its share of the training"
 SPREADS = {
     "gpus": ("GPUs needed", ("p50", "p90", "p99"), gpus_words),
     "usd_per_query": ("cost of a query", ("p10", "p50", "p90"), usd),
@@ -27,13 +28,16 @@ SPREADS = {
 def facts(document: Document) -> tuple[Fact, ...]:
     """The chances, and the spread of GPUs, cost and margin over the draws."""
     drawn = _drawn(document)
+    trained = (document.get("margin") or {}).get("after_training_usd_per_query") is not None
     made = [Fact(name, share(drawn[key]), _between(drawn, key)) for key, name in CHANCES.items() if key in drawn]
     for found, whose in ((drawn, ", this fleet"), (drawn.get("resized") or {}, ", sized for each draw")):
         for key, (name, places, words) in SPREADS.items():
             spread = found.get(key)
             if spread:
                 said = (f"{place} {words(spread[place]) if place in spread else 'beyond them all'}" for place in places)
-                made.append(Fact(name if key == "gpus" else name + whose, Cell(", ".join(said))))
+                whole = name if key == "gpus" else name + whose
+                whole += AFTER if trained and key.startswith("margin") else ""
+                made.append(Fact(whole, Cell(", ".join(said))))
     return tuple(made)
 
 
@@ -60,7 +64,9 @@ def tornado(document: Document) -> Chart | None:
         keys = (f"{what}_low", f"{what}_high")
         drawn = [row for row in rows if all(row.get(key) is not None for key in keys)]
         if drawn:
-            return _tornado(rows, drawn, keys, of, (document.get(of) or {}).get("usd_per_query"))
+            planned = document.get(of) or {}
+            after = planned.get("after_training_usd_per_query")  # with a training bill the draws' margins bear it
+            return _tornado(rows, drawn, keys, of, planned.get("usd_per_query") if after is None else after)
     return None
 
 

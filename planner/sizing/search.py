@@ -100,12 +100,18 @@ def demand_of(scenario: Scenario, load: Load, outcome: Outcome) -> Demand:
         demand = demand_at_own_rate(outcome.figures["query_throughput"], uncached, prompt, output)
     else:
         demand = Demand(scenario.traffic.peak_qps, scenario.traffic.day, uncached, prompt, output)
+    prompts = load.prompt_tokens.reshape(-1, load.width)
+    once, place = 0.0, 0
+    for stage in load.stages:  # the samples of a prompt stand side by side
+        once += float(prompts[:, place : place + stage.requests : stage.samples].sum(axis=1).mean())
+        place += stage.requests
     last = load.stages[-1]
     answers = load.output_tokens.reshape(-1, load.width)[:, -last.requests :]  # the user gets one sample of each call
     return replace(
         demand,
         answer_tokens=float(answers.mean()) * last.calls,
         cached_prompt_share=outcome.figures["prefix_cache_hit_rate"],
+        prompt_once_tokens=min(once, prompt),
     )
 
 

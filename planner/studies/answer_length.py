@@ -26,7 +26,8 @@ def shorter_answers(chosen: Scenario, document: Document, seed: int, requests: i
 
     {stage, output_tokens, rows [{shorter_by, output_tokens, …figures, removed {gpus, usd_per_query,
     margin_usd_per_query}}], break_even {output_tokens, note, tried[]}, reason}. The answer is the output of the last
-    stage; the stages before keep theirs. `break_even.output_tokens` is the longest mean that was found to pay.
+    stage; the stages before keep theirs. `break_even.output_tokens` is the longest mean that was found to pay, a
+    training bill included where one is given, as in the margins of `tried`.
     """
     stage = chosen.query.stages[-1] if chosen.query.stages else None
     mean = None if stage is None or chosen.demand == "trace" else mean_of(stage.output_tokens)
@@ -38,8 +39,22 @@ def shorter_answers(chosen: Scenario, document: Document, seed: int, requests: i
         tell("levers: shorter answers", index, len(SHORTER_BY))
         figures = planned(_with_answers(chosen, 1.0 - by), seed, requests)
         rows.append({"shorter_by": by, "output_tokens": (1.0 - by) * mean, **beside_plan(figures, document)})
-    found = None if document["margin"] is None else _break_even(chosen, document, mean, seed, requests, tell)
+    found = (
+        None if margin_after_training(document) is None else _break_even(chosen, document, mean, seed, requests, tell)
+    )
     return {"stage": stage.name, "output_tokens": mean, "rows": rows, "break_even": found, "reason": None}
+
+
+def margin_after_training(document: Document) -> float | None:
+    """A plan's margin per query less its share of the training bill, in USD; None where there is no margin."""
+    if document["margin"] is None:
+        return None
+    return float(document["margin"]["usd_per_query"]) - _training(document)
+
+
+def _training(document: Document) -> float:
+    """USD of the training bill on a query; the same whatever the fleet, as the queries are."""
+    return float((document["cost"] or {}).get("amortised_training_usd_per_query") or 0.0)
 
 
 def mean_of(distribution: Any) -> float | None:
@@ -97,17 +112,27 @@ def _break_even(
     for somebody else's prompt is a larger part.
     """
     counted = min(requests or BREAK_EVEN_QUERIES, BREAK_EVEN_QUERIES)
-    now = _Length(mean, document["margin"]["usd_per_query"])
+    trained = _training(document)
+    now = _Length(mean, margin_after_training(document))
     tried = [now]
 
     def at(tokens: float) -> _Length:
         tell("levers: break-even length", len(tried) - 1, BREAK_EVEN_PLANS)
-        figures = planned(_with_answers(chosen, tokens / mean), seed, counted)
-        tried.append(_Length(tokens, figures["margin_usd_per_query"]))
+        changed = _with_answers(chosen, tokens / mean)
+        length = mean_of(changed.query.stages[-1].output_tokens) or tokens  # of whole tokens, and no answer has none
+        known = next((one for one in tried if one.output_tokens == length), None)
+        if known is not None:
+            return known
+        margin = planned(changed, seed, counted)["margin_usd_per_query"]
+        tried.append(_Length(length, None if margin is None else margin - trained))
         return tried[-1]
 
     def answer(tokens: float | None, note: str) -> Row:
-        return {"output_tokens": tokens, "note": note, "tried": [length._asdict() for length in sorted(tried)]}
+        return {
+            "output_tokens": tokens,
+            "note": note,
+            "tried": [length._asdict() for length in sorted(tried, key=_tokens)],
+        }
 
     good, bad = (now, None) if now.pays else (None, now)
     room = longest_answer(chosen)
@@ -118,9 +143,14 @@ def _break_even(
         good, bad = (length, bad) if length.pays else (good, length)
     if bad is None:
         last = tried[-1].output_tokens
+        if last == mean:
+            note = f"the answers of now pay, and the context leaves no room for ones {LONGER[0]:.2g} times as long"
+            return answer(None, note)
         return answer(None, f"answers of {last:,.0f} tokens on average, {last / mean:.2g} times as long, pay too")
     if good is None:
-        shortest = tried[-1].output_tokens
+        shortest = min(map(_tokens, tried))
+        if shortest == mean:
+            return answer(None, "the answers of now do not pay, and there are no shorter ones")
         return answer(None, f"no shorter answer that was tried pays, down to {shortest:,.0f} tokens on average")
     while (
         bad.margin_usd_per_query is not None
@@ -128,6 +158,8 @@ def _break_even(
         and len(tried) <= BREAK_EVEN_PLANS
     ):
         length = at(_between(good, bad))
+        if length in (good, bad):  # no whole number of tokens lies between
+            break
         good, bad = (length, bad) if length.pays else (good, length)
     broke = "the margin is below 0" if bad.margin_usd_per_query is not None else "no fleet holds the service levels"
     return answer(good.output_tokens, f"at {bad.output_tokens:,.0f} {broke}")
@@ -142,6 +174,10 @@ class _Length(NamedTuple):
     @property
     def pays(self) -> bool:
         return self.margin_usd_per_query is not None and self.margin_usd_per_query >= 0
+
+
+def _tokens(length: _Length) -> float:
+    return length.output_tokens
 
 
 def _between(good: _Length, bad: _Length) -> float:

@@ -20,7 +20,7 @@ from planner.pricing import patience_of, priced
 from planner.scenario import Scenario
 from planner.simulation.outcome import Outcome
 from planner.simulation.quantiles import quantile
-from planner.sizing.replicas import MOST_REPLICAS
+from planner.sizing.replicas import MOST_REPLICAS, least_serving
 from planner.sizing.search import demand_of
 from planner.studies.fleet_runs import FleetRuns
 
@@ -52,8 +52,9 @@ def best_slo(
     """The size with the most margin a day beside the plan's own; None without `revenue.abandonment`.
 
     `document` is the plan, `runs` the fleet that it chose. Sizes are tried downwards and upwards from the plan's until
-    the margin falls on both sides (or the load no longer fits, or fleet.max_gpus is reached), then between; all see
-    the same arrivals. A size on which more arrives than is served has no steady latency and is not judged.
+    the margin falls on both sides (or the load no longer fits, or fleet.max_gpus or min_replicas is reached), then
+    between; all see the same arrivals. A size on which more arrives than is served has no steady latency and is not
+    judged.
 
     The answer: {metric, slo {key: ms at the best size's peak}, best, own, gained_usd_per_day, ends [why the search
     went no further], sizes[]}; a size is {serving, replicas, gpus, slo_met, saturated, lost_share_at_peak, lost_share
@@ -78,14 +79,15 @@ def best_slo(
         value = rows[serving]["margin_usd_per_day"]
         return float("-inf") if value is None else float(value)
 
-    best = climb(margin, own, 1, max(min(most, runs.load.requests), own))
+    least = min(least_serving(scenario), own)
+    best = climb(margin, own, least, max(min(most, runs.load.requests), own))
     return {
         "metric": patience.metric,
         "slo": rows[best]["latencies"],
         "best": rows[best],
         "own": rows[own],
         "gained_usd_per_day": rows[best]["margin_usd_per_day"] - rows[own]["margin_usd_per_day"],
-        "ends": _ends(rows, best, most),
+        "ends": _ends(rows, best, least, most),
         "sizes": [rows[serving] for serving in sorted(rows)],
     }
 
@@ -183,12 +185,13 @@ def _latencies(outcome: Outcome, patience: Patience) -> dict[str, float]:
     return told
 
 
-def _ends(rows: Mapping[int, Document], best: int, most: int) -> list[str]:
+def _ends(rows: Mapping[int, Document], best: int, least: int, most: int) -> list[str]:
     """What lies on both sides of the best size."""
     below, above = rows.get(best - 1), rows.get(best + 1)
     said = []
     if below is None:
-        said.append("one replica is the smallest fleet")
+        smallest = f"{least} serving replicas are the fewest that fleet.min_replicas allows"
+        said.append(smallest if least > 1 else "one replica is the smallest fleet")
     elif below["saturated"]:
         said.append(f"with {best - 1} serving more arrives than is served")
     else:

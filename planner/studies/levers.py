@@ -16,7 +16,7 @@ from planner.economics import day_queries, usd_per_hour
 from planner.pricing import priced
 from planner.scenario import Scenario
 from planner.sizing.most import most_rate
-from planner.studies.answer_length import beside_plan, shorter_answers
+from planner.studies.answer_length import beside_plan, margin_after_training, shorter_answers
 from planner.studies.chosen import with_read_values
 from planner.studies.fleet_runs import FleetRuns
 from planner.studies.model_sizes import parameters, smaller_models
@@ -44,12 +44,12 @@ def levers(
 
     `document` is the plan of `scenario`, `chosen` the scenario without lists that it chose (`chosen.pinned`), `runs`
     that fleet. The answer: {pays, shorter_answers, smaller_models, skip_llm}, each of the last three with `reason`
-    where it cannot be told; see the functions of the same names.
+    where it cannot be told; see the functions of the same names. `pays` counts a training bill, where one is given.
     """
     tell = progress or (lambda what, done, total: None)
-    margin = document["margin"]
+    margin = margin_after_training(document)
     return {
-        "pays": None if margin is None else margin["usd_per_query"] >= 0,
+        "pays": None if margin is None else margin >= 0,
         "shorter_answers": shorter_answers(chosen, document, runs.seed, requests, tell),
         "smaller_models": smaller(scenario, chosen, document, runs.seed, requests, tell),
         "skip_llm": skip_llm(chosen, document, runs, requests, tell),
@@ -120,7 +120,8 @@ def skip_llm(chosen: Scenario, document: Document, runs: FleetRuns, requests: in
     {threshold_usd_per_query, replica_usd_per_hour, replica_qps, retrieval_usd_per_query, earned_usd_per_query,
     commercial_share, without_others {gpus, usd_per_day, usd_per_query, saved_usd_per_day, saved_usd_per_query},
     reason}. The threshold is the marginal cost of serving: a replica's dollars over the day ÷ the queries that reach
-    the model which it carries within the limits, the day's shape kept; plus retrieval. `without_others` plans for the
+    the model which it carries within the limits, the day's shape kept; plus retrieval. `earned_usd_per_query` is of
+    such a query too, less those whose users leave. `without_others` plans for the
     commercial share alone; the others are taken to be of the same kind, and their users to stay.
     """
     empty: Row = dict.fromkeys(
@@ -138,7 +139,7 @@ def skip_llm(chosen: Scenario, document: Document, runs: FleetRuns, requests: in
         "replica_usd_per_hour": marginal.replica_usd_per_hour,
         "replica_qps": marginal.replica_qps,
         "retrieval_usd_per_query": marginal.retrieval_usd_per_query,
-        "earned_usd_per_query": _earned(document, share),
+        "earned_usd_per_query": _earned(document, share, _uncached(chosen)),
         "commercial_share": share,
     }
     if share is not None and 0 < share < 1:
@@ -155,11 +156,9 @@ def marginal_cost(chosen: Scenario, document: Document, runs: FleetRuns) -> Marg
     fleet = document["fleet"]
     serving = fleet["replicas"] - fleet["spare_replicas"]
     peak = chosen.traffic.peak_qps or 0.0
-    cache = chosen.query.response_cache
-    uncached = 1.0 if cache is None else 1.0 - cache.hit_rate
     best = most_rate(lambda rate: runs.at_rate(rate, serving), peak, 1.0 + 2 * RATE_TOLERANCE, RATE_TOLERANCE)
     rate = peak if best is None else best.at
-    replica_qps = rate * uncached / serving
+    replica_qps = rate * _uncached(chosen) / serving
     prices = priced(runs.deployment.candidate.gpu, chosen).prices
     hourly = usd_per_hour(fleet["gpus_per_replica"], prices.gpu_hour_usd or 0.0, prices.compute_share)
     retrieval = prices.retrieval_usd_per_query
@@ -167,13 +166,24 @@ def marginal_cost(chosen: Scenario, document: Document, runs: FleetRuns) -> Marg
     return Marginal(per_query + retrieval, hourly, replica_qps, retrieval)
 
 
-def _earned(document: Document, commercial_share: float | None) -> float | None:
-    """What a query earns before anyone leaves, of ads one that carries them: all queries' revenue ÷ that share."""
+def _earned(document: Document, commercial_share: float | None, uncached: float) -> float | None:
+    """What a query that reaches the model earns, of ads one that carries them (revenue ÷ that share).
+
+    Less those who leave it: gross · (1 − lost_share ÷ uncached share). The lost share is of all queries, but nobody
+    leaves an answer from the response cache.
+    """
     revenue = document["revenue"]
     if revenue is None:
         return None
-    lost = (revenue.get("abandonment") or {}).get("usd_per_query_lost") or 0.0
-    return float(revenue["usd_per_query"] + lost) / (commercial_share or 1.0)
+    gone = revenue.get("abandonment") or {}
+    gross = float(revenue["usd_per_query"] + (gone.get("usd_per_query_lost") or 0.0))
+    stay = 1.0 - (gone.get("lost_share") or 0.0) / uncached
+    return gross * stay / (commercial_share or 1.0)
+
+
+def _uncached(chosen: Scenario) -> float:
+    cache = chosen.query.response_cache
+    return 1.0 if cache is None else 1.0 - cache.hit_rate
 
 
 def _commercial_alone(chosen: Scenario, document: Document, share: float, seed: int, requests: int | None) -> Row:

@@ -122,17 +122,9 @@ def reconcile(
 def query_tokens(scenario: Scenario, load: Load, outcome: Outcome) -> QueryTokens:
     """Mean tokens of a query's model calls in a run; the prompt of several samples counts for each, and once."""
     demand = demand_of(scenario, load, outcome)
-    prompts = load.prompt_tokens.reshape(-1, load.width).astype(np.float64)
-    once, place = 0.0, 0
-    for stage in load.stages:
-        of_stage = prompts[:, place : place + stage.requests]
-        once += float(of_stage[:, :: stage.samples].sum(axis=1).mean())
-        place += stage.requests
-    prompt = float(demand.prompt_tokens or 0.0)
-    hit = outcome.figures["prefix_cache_hit_rate"] or 0.0
-    return QueryTokens(
-        prompt, float(demand.output_tokens or 0.0), min(once, prompt), hit * prompt, demand.uncached_share
-    )
+    prompt, once = float(demand.prompt_tokens or 0.0), float(demand.prompt_once_tokens or 0.0)
+    cached = prompt * (demand.cached_prompt_share or 0.0)
+    return QueryTokens(prompt, float(demand.output_tokens or 0.0), once, cached, demand.uncached_share)
 
 
 def served_peak(

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Any
 
+from planner.catalogue.models import model_names
 from planner.economics.cases import Case, CaseAnswer, shipped, work_out
 from planner.economics.models import MODELS, Model
 from planner.economics.models.fields import Given, Made, PositiveShare, Why
-from planner.errors import InputError
+from planner.errors import InputError, UnknownNameError, nearest_names
 from planner.planning import plan
 from planner.provenance import Provenance
 from planner.scenario import Scenario
@@ -162,6 +163,9 @@ def _scenario(
     output: Any,
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Scenario:
+    if model.lower() not in model_names():  # a case names no files: a path would be read from wherever it stands
+        rule = "must be a model's name of the catalogue (planner catalogue models)"
+        raise UnknownNameError("model", model, rule, nearest_names(model.rsplit("/", 1)[-1].lower(), model_names()))
     stage = {"name": "answer", "prompt_tokens": prompt, "output_tokens": output}
     return Scenario.from_dict(
         {

@@ -58,7 +58,8 @@ def with_uncertainty(
     if scenario.uncertainty is None or not answer.feasible:
         return answer
     found = uncertainty(document, scenario, seed=seed, requests=requests, progress=progress)
-    rows = provenance_of(found["inputs"], scenario.uncertainty, document["revenue"])
+    stated = document["fleet"]["engine"].get("num_gpu_blocks_override") is not None
+    rows = provenance_of(found["inputs"], scenario.uncertainty, document["revenue"], stated)
     more = {"uncertainty": found, "provenance": with_origins(document["provenance"], rows)}
     return replace(answer, document={**document, **more})
 

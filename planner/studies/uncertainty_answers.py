@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from planner.units import HOURS_PER_DAY
 F64 = NDArray[np.float64]
 LOW, MIDDLE, HIGH = 0.1, 0.5, 0.9
 GPU_SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+OTHERS = ("peak_qps", "output_tokens", "price", "revenue")  # inputs beside the times
 MONEY_SHARES = {"p10": LOW, "p50": MIDDLE, "p90": HIGH}
 
 
@@ -35,12 +37,13 @@ class Draws:
     price: F64
     revenue: F64
 
-    def quantile(self, share: float) -> Draws:
-        """One draw: every input at its own quantile."""
-        return Draws(
-            *(np.quantile(times, share, axis=1)[:, None] for times in (self.step_time, self.prompt_time)),
-            *(np.quantile(values, [share]) for values in (self.peak_qps, self.output_tokens, self.price, self.revenue)),
-        )
+    def with_quantile(self, share: float, *names: str) -> Draws:
+        """The draws with these inputs, not times, at one quantile of their own, shape [1] each."""
+        return replace(self, **{name: np.quantile(getattr(self, name), [share]) for name in names})
+
+    def in_world(self, draw: int) -> Draws:
+        """The times of one draw alone, step and prompt together, shape [contenders, 1]."""
+        return replace(self, step_time=self.step_time[:, [draw]], prompt_time=self.prompt_time[:, [draw]])
 
     def at(self, place: int) -> At:
         """Where the surface of the contender at `place` is asked."""
@@ -49,12 +52,16 @@ class Draws:
 
 @dataclass(frozen=True)
 class Money:
-    """What is paid and earned whatever the fleet: $ beside the fleet and revenue per query, None where not known."""
+    """What is paid and earned whatever the fleet: $ beside the fleet and revenue per query, None where not known.
+
+    `training_usd_per_query` is a query's part of the training bill at the planned load; 0 without such a bill.
+    """
 
     peak_qps: float
     queries: float
     usd_per_query_beside: float
     revenue_usd_per_query: float | None
+    training_usd_per_query: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,12 +77,13 @@ class Needed:
 def money_of(document: Mapping[str, Any], scenario: Scenario, beside: float) -> Money:
     """The constants of a plan's document."""
     peak = scenario.traffic.peak_qps or 0.0
-    revenue = document["revenue"]
+    revenue, trained = document["revenue"], (document["cost"] or {}).get("amortised_training_usd_per_query")
     return Money(
         peak,
         day_queries(peak, scenario.traffic.day),
         beside,
         None if revenue is None else float(revenue["usd_per_query"]),
+        trained or 0.0,
     )
 
 
@@ -86,10 +94,12 @@ def usd_per_query(gpus: float | F64, rates: Rates, money: Money, draws: Draws) -
 
 
 def margin(cost: F64 | None, money: Money, draws: Draws) -> F64 | None:
-    """Revenue less cost per query."""
+    """Revenue less cost per query, and less its part of a training bill, which the draws' queries share."""
     if cost is None or money.revenue_usd_per_query is None:
         return None
-    return np.asarray(money.revenue_usd_per_query * draws.revenue - cost)
+    return np.asarray(
+        money.revenue_usd_per_query * draws.revenue - cost - money.training_usd_per_query / draws.peak_qps
+    )
 
 
 def needed(few: Sequence[Contender], surfaces: Sequence[Surface], money: Money, draws: Draws) -> Needed:
@@ -125,13 +135,22 @@ def quantiles(values: F64 | None, shares: Mapping[str, float]) -> dict[str, floa
 def tornado(
     names: Sequence[str], few: Sequence[Contender], surfaces: Sequence[Surface], money: Money, draws: Draws
 ) -> list[dict[str, Any]]:
-    """Each input alone at its 10 % and 90 % quantile, the others at their medians; the widest swing first."""
-    middle = draws.quantile(MIDDLE)
+    """Each input alone at its 10 % and 90 % quantile, the others at their medians; the widest swing first.
+
+    A world has a time of a step and one of a prompt, and not the slowest of both: worlds are ranked by what they need,
+    the other inputs at their medians, and `low` and `high` are the step-time factors of the 10 % and the 90 % one.
+    """
+    in_worlds = draws.with_quantile(MIDDLE, *OTHERS)
+    ranked = _by_need(needed(few, surfaces, money, in_worlds), draws.step_time[0])
+    middle = in_worlds.in_world(_place(ranked, MIDDLE))
     rows = []
     for name in names:
         row: dict[str, Any] = {"name": name}
         for end, share in (("low", LOW), ("high", HIGH)):
-            at = replace(middle, **{name: getattr(draws.quantile(share), name)})
+            if name == "step_time":
+                at = in_worlds.in_world(_place(ranked, share))
+            else:
+                at = replace(middle, **{name: np.quantile(getattr(draws, name), [share])})
             answer = needed(few, surfaces, money, at)
             row[end] = float(getattr(at, name).flat[0])
             for key, values in (
@@ -142,6 +161,17 @@ def tornado(
                 row[f"{key}_{end}"] = None if values is None or not np.isfinite(values[0]) else float(values[0])
         rows.append(row)
     return sorted(rows, key=lambda row: -swing(row))
+
+
+def _by_need(answer: Needed, step_time: F64) -> NDArray[np.int64]:
+    """The draws in the order of what they cost, or of their GPUs where nothing is priced; alike, of their step time."""
+    need = answer.gpus if answer.usd_per_query is None else answer.usd_per_query
+    return np.asarray(np.lexsort((step_time, need)))
+
+
+def _place(ranked: NDArray[np.int64], share: float) -> int:
+    """The draw that so large a share of the ranked ones come up to, as `quantiles` counts."""
+    return int(ranked[max(math.ceil(share * len(ranked)) - 1, 0)])
 
 
 def swing(row: Mapping[str, Any]) -> float:

@@ -27,9 +27,11 @@ F64 = NDArray[np.float64]
 Slowed = tuple[Deployment, float, float]  # a deployment as it may be, its step-time and its prompt-time factor
 MOST_POINTS = 18  # of one candidate, beside the planned point
 MOST_PROBES = 9  # rates tried at one point
-LEAST_RATE_QPS = 1e-6
+FIRST_PROBES = 20  # at the first point, which may lie far from the planned load: a replica can carry 1,000 times it
+LEAST_RATE_QPS, MOST_RATE_QPS = 1e-6, 1e7  # the latter: no scenario may state more
 NEAR, NEAREST = 1.12, 1.02  # so close two rates are joined by a straight line; so close where one of them saturates
 LEAST_STEP, MOST_STEP, SATURATED_STEP = 0.03, 0.7, 0.12  # of the log of the rate
+FIRST_STEP = 5.0  # instead of MOST_STEP where nothing is known yet but the planned load
 OVERSHOOT = 0.7  # times the log of the worst latency over its limit: a step that mostly brackets the answer
 EDGE = 0.01  # the points lie between this quantile of the draws and the one as far from the other end
 REACH = 0.95  # of the step time at which even an idle fleet fails: beyond, hardly anything is carried
@@ -97,6 +99,8 @@ def explore(
 ) -> list[Point]:
     """The most load at the planned point, then at the places, until they or `most` simulations are used up.
 
+    No points at all where none is found at the planned one: nothing says then where to look elsewhere.
+
     A place is (step-time factor, prompt-time factor, factor on the output tokens, serving replicas). `slowed` gives
     the deployment where the first two are about as asked.
     """
@@ -106,15 +110,16 @@ def explore(
         deployment, step_time, prompt_time = there
         at = At(step_time, prompt_time, output_tokens)
         scenario = with_outputs(lab.scenario, output_tokens)
-        start = lab.scenario.traffic.peak_qps or 0.0
+        start, tries, stride = lab.scenario.traffic.peak_qps or 0.0, FIRST_PROBES, FIRST_STEP
         if points:
             start = replicas * float(fit(points, lab.idle).rate_per_replica(at, replicas))
+            tries, stride = MOST_PROBES, MOST_STEP
 
         def worst(rate_qps: float) -> float:
             load, outcome = lab.run(deployment, scenario, step_time, replicas, rate_qps)
             return worst_of(Probe(rate_qps, True, load, outcome))
 
-        rate = most_rate(worst, max(start, LEAST_RATE_QPS), min(MOST_PROBES, most - lab.budget.spent))
+        rate = most_rate(worst, max(start, LEAST_RATE_QPS), min(tries, most - lab.budget.spent), stride)
         if rate is not None:
             points.append(Point(step_time, prompt_time, output_tokens, replicas, rate))
 
@@ -142,10 +147,11 @@ def spread(columns: Sequence[F64], count: int, seed: int) -> list[tuple[float, .
     return list(zip(*found, strict=True))
 
 
-def most_rate(worst: Callable[[float], float], start: float, most: int) -> float | None:
+def most_rate(worst: Callable[[float], float], start: float, most: int, stride: float = MOST_STEP) -> float | None:
     """The rate in queries/s at which `worst` is 1, looked for from `start`; None where `most` tries do not find it.
 
-    The steps double as long as they lead the same way: where not even a trickle holds the limits, that soon shows.
+    The steps double up to `stride` (of the rate's log) as long as they lead the same way: where not even a trickle
+    holds the limits, that soon shows.
     """
     low: tuple[float, float] | None = None
     high: tuple[float, float] | None = None
@@ -158,7 +164,9 @@ def most_rate(worst: Callable[[float], float], start: float, most: int) -> float
             high = (rate, value)
         if low is None or high is None:
             step = max(2.0 * step, _step(value))
-            rate *= math.exp(min(step, MOST_STEP) * (1.0 if high is None else -1.0))
+            rate *= math.exp(min(step, stride) * (1.0 if high is None else -1.0))
+            if rate > MOST_RATE_QPS:
+                return None
             continue
         if high[0] <= low[0] * (NEAR if math.isfinite(high[1]) and low[1] > 0 else NEAREST):
             return _between(low, high)

@@ -59,11 +59,11 @@ def _step_time_source(deployment: Deployment) -> tuple[str, Kind]:
 
 
 def provenance_of(
-    inputs: Sequence[dict[str, str]], given: Uncertainty, revenue: Mapping[str, Any] | None
+    inputs: Sequence[dict[str, str]], given: Uncertainty, revenue: Mapping[str, Any] | None, cache_stated: bool = False
 ) -> list[Provenance]:
     """Rows for what the scenario did not give: inputs that stayed as planned, the step time's law, independence.
 
-    `revenue` is the plan's: what of it does not follow a draw.
+    `revenue` is the plan's: what of it does not follow a draw. `cache_stated`: the KV cache is given in blocks.
     """
     rows = []
     for row in inputs:
@@ -75,7 +75,22 @@ def provenance_of(
     if len(given.varied) > 1 and not given.correlations:
         source = "uncertainty.correlations is not given: inputs are drawn independently of each other"
         rows.append(Provenance("uncertainty: correlations", "assumed", source, "0", errs="unknown"))
+    if given.step_time_cv is None and not cache_stated:
+        source = (
+            "its size differs in the worlds that are simulated, but the surface knows it as noise only: "
+            "no draw is answered for its own cache"
+        )
+        rows.append(Provenance("uncertainty: KV cache", "assumed", source, "noise of the fit", errs="unknown"))
+    elif not cache_stated:
+        source = "with uncertainty.step_time_cv nothing else of the engine differs: taken as planned"
+        rows.append(Provenance("uncertainty: KV cache", "assumed", source, "not varied", errs="optimistic"))
     revenue = revenue or {}
+    if given.peak_qps_cv and revenue.get("model") == "subscription":
+        source = (
+            "more load is taken to be more subscribers, each asking as much as planned; "
+            "where the same ones ask more, a query earns less"
+        )
+        rows.append(Provenance("uncertainty: subscribers", "assumed", source, errs="optimistic"))
     if revenue.get("abandonment"):
         source = "the share of users who leave is that of the planned run, whatever the latencies of a draw"
         rows.append(Provenance("uncertainty: abandonment", "assumed", source, errs="optimistic"))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.deployment import Deployment, Progress, in_world
+from planner.errors import ScenarioError
 from planner.scenario import Scenario
 from planner.sizing import search
 from planner.studies.uncertainty_contenders import Contender, contender, few_rows
@@ -52,7 +53,8 @@ def read_off(
 
     `factors` and `scores` are those of the draws; without a factor the step time follows its worlds. `queries` is the
     length of a full run. At most `MOST_SIMULATIONS` runs are behind the surfaces; the plan of a slow world, which only
-    says what the third candidate is, is not among them.
+    says what the third candidate is, is not among them. A candidate whose most load is not found is left out;
+    raises ScenarioError where that is the planned one.
     """
     tokens = factors["output_tokens"]
     idle_at = sorted({1.0, float(tokens.min()), float(tokens.max())})
@@ -70,15 +72,26 @@ def read_off(
     own = [_own_factors(lab, one, times) for lab, one in zip(labs, few, strict=True)]
     sizes = factors["peak_qps"] * tokens
 
-    def surface_of(place: int) -> Surface:
+    def surface_of(place: int) -> Surface | None:
         tell("simulating what may be", place, len(few))
         step_time, prompt_time = own[place]
         return _surface(labs[place], few[place], times, [step_time, prompt_time, tokens, sizes * step_time], len(few))
 
     with ThreadPoolExecutor(len(few)) as pool:  # the compiled simulator holds no lock
-        surfaces = list(pool.map(surface_of, range(len(few))))
-    spent = [lab.budget.spent for lab in labs]
-    return Surfaces(few, surfaces, spent, times, np.array([step for step, _ in own]), np.array([p for _, p in own]))
+        found = list(pool.map(surface_of, range(len(few))))
+    if found[0] is None:
+        rule = "finds no load at which the planned fleet just holds the limits: nothing tells how far it is from them"
+        raise ScenarioError("uncertainty", None, f"{rule}; tighten slo, or leave uncertainty out")
+    known = [(place, surface) for place, surface in enumerate(found) if surface is not None]
+    kept = [place for place, _ in known]
+    return Surfaces(
+        few=[few[place] for place in kept],
+        surfaces=[surface for _, surface in known],
+        simulations=[labs[place].budget.spent for place in kept],
+        times=times,
+        step_time=np.array([own[place][0] for place in kept]),
+        prompt_time=np.array([own[place][1] for place in kept]),
+    )
 
 
 def _step_times(
@@ -108,8 +121,8 @@ def _best_when_slow(scenario: Scenario, times: StepTimes, seed: int, queries: in
     return None if found is None else found.option.deployment
 
 
-def _surface(lab: Laboratory, one: Contender, times: StepTimes, draws: list[F64], contenders: int) -> Surface:
-    """A contender's surface, through the planned size where that is verified.
+def _surface(lab: Laboratory, one: Contender, times: StepTimes, draws: list[F64], contenders: int) -> Surface | None:
+    """A contender's surface, through the planned size where that is verified; None where no load is its most.
 
     `draws` are the factors on step time, prompt time and output tokens, and on the size of the fleet.
     """
@@ -124,6 +137,8 @@ def _surface(lab: Laboratory, one: Contender, times: StepTimes, draws: list[F64]
 
     places = spread([steps, prompts, tokens, np.maximum(one.serving * sizes, float(one.least))], MOST_POINTS, lab.seed)
     points = explore(lab, one.serving, places, slowed, MOST_SIMULATIONS // contenders)
+    if not points:
+        return None
     found = fit_with_error(points, lab.idle)
     if one.verified:
         found = found.anchored(one.serving, lab.scenario.traffic.peak_qps or 0.0, one.least)

@@ -123,8 +123,8 @@ class _Planner:
         self.total = plans
 
     def without(self, options: list[Option]) -> dict[str, Any]:
-        """What the scenario has in place of these options."""
-        return {key: option.without.get(key) for option in options for key in option.values}
+        """What the scenario has in place of these options; of a key that two of them set, the first one's value."""
+        return {key: option.without.get(key) for option in reversed(options) for key in option.values}
 
     def figures(self, applied: tuple[Option, ...]) -> Row:
         """The figures of the scenario with these of its options alone."""

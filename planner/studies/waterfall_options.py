@@ -7,12 +7,13 @@ mixture of experts against a dense model.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
 from planner.catalogue.models import model as find_model
 from planner.memory import resolve_quantization
 from planner.scenario import Scenario
+from planner.scenario.sections import Quantization
 from planner.studies.model_sizes import dense_counterpart
 
 Document = Mapping[str, Any]
@@ -35,13 +36,8 @@ class Option:
 
 def options_of(scenario: Scenario, document: Document) -> list[Option]:
     """The options in the stated order, with what the scenario says of each; `document` is its plan."""
-    return [
-        _response_cache(scenario),
-        _prefix_cache(scenario),
-        _formats(scenario),
-        _batching(scenario),
-        _experts(scenario, document),
-    ]
+    formats, experts = _like_formats(scenario, _formats(scenario), _experts(scenario, document))
+    return [_response_cache(scenario), _prefix_cache(scenario), formats, _batching(scenario), experts]
 
 
 def _response_cache(scenario: Scenario) -> Option:
@@ -124,6 +120,37 @@ def _experts(scenario: Scenario, document: Document) -> Option:
         without["engine.enable_expert_parallel"] = False
     what = f"{choice_words(list(scenario.model))} in place of {choice_words(against)} ({why}); {QUALITY}"
     return Option(step, what, values, without)
+
+
+def _like_formats(scenario: Scenario, formats: Option, experts: Option) -> tuple[Option, Option]:
+    """Both options so that the format is told apart from the experts.
+
+    `auto` is each checkpoint's own format, on a dense model often bf16. So until the experts come back, the dense model
+    is planned in the formats that the mixtures resolve to. Where a scenario cannot ask for such a format, it comes back
+    with the experts, and both say so.
+    """
+    key = "engine.quantization"
+    if key not in formats.values or "model" not in experts.without:
+        return formats, experts
+    asked = scenario.engine.quantization
+    dense = [find_model(name, scenario.base) for name in experts.without["model"]]
+    own = {resolve_quantization(model, kind) for model in dense for kind in asked}
+    mixtures = [model for name in scenario.model if (model := find_model(name, scenario.base)).experts is not None]
+    theirs = {resolve_quantization(model, kind) for model in mixtures for kind in asked}
+    if own == theirs:
+        return formats, experts
+    names = choice_words(sorted(theirs))
+    if not theirs <= set(get_args(Quantization)):
+        what = f"{experts.what}; with it the weights come in {names}"
+        unused = f"no dense model can be planned in {names}; it comes back with the mixture of experts"
+        cache = {name: value for name, value in formats.values.items() if name != key}
+        if not cache:
+            return Option(formats.step, "", unused=unused), replace(experts, what=what)
+        kept = f"{', '.join(scenario.engine.kv_cache_dtype)} KV cache; of the weights, {unused}; {QUALITY}"
+        left = {name: formats.without[name] for name in cache}
+        return replace(formats, what=kept, values=cache, without=left), replace(experts, what=what)
+    values, without = {**experts.values, key: list(asked)}, {**experts.without, key: sorted(theirs)}
+    return formats, replace(experts, values=values, without=without)
 
 
 def choice_words(values: list[Any]) -> str:

@@ -146,7 +146,8 @@ def _sensitivity(document: Document) -> tuple[str, list[str]]:
         ["input", "value", "1 % more of it", f"meets {value_text(varied['target'], varied['unit'])} at" if even else ""]
     ]
     for row in sorted(varied["rows"], key=lambda row: -abs(row["elasticity"] or 0)):
-        meets = "never" if row["break_even"] is None else value_text(row["break_even"], row["unit"])
+        never = "jumps over it" if row["jumps_over"] else "never"
+        meets = never if row["break_even"] is None else value_text(row["break_even"], row["unit"])
         rows.append(
             [row["input"], value_text(row["value"], row["unit"]), _moves(row["elasticity"]), meets if even else ""]
         )

@@ -44,7 +44,7 @@ def economics_text(document: Document) -> str:
     levers = document.get("levers") or {}
     lines += section("Shorter answers", _shorter(levers.get("shorter_answers") or {}))
     lines += section("Smaller models, their quality not modelled", _smaller(levers.get("smaller_models") or {}))
-    skipped = _skip(levers.get("skip_llm") or {}, (document.get("revenue") or {}).get("model", "ads"))
+    skipped = _skip(levers.get("skip_llm") or {}, document.get("revenue") or {})
     lines += section("Queries that are not worth the model", skipped)
     lines += section("Four ways to say what the model calls of a query cost", _bases(document))
     lines += section("The same bills, by what they are divided by", _denominators(document))
@@ -187,7 +187,7 @@ _EARNING = {
 }
 
 
-def _skip(found: Document, model: str) -> list[str]:
+def _skip(found: Document, revenue: Document) -> list[str]:
     if found.get("reason"):
         return paragraph(f"Not told: {found['reason']}.", "  ")
     threshold = found.get("threshold_usd_per_query")
@@ -199,10 +199,13 @@ def _skip(found: Document, model: str) -> list[str]:
         lines += paragraph(f"Retrieval, {usd(found['retrieval_usd_per_query'])}, is part of it.", "  ")
     value = found.get("earned_usd_per_query")
     if value is not None:
+        left = ", less those who leave" if revenue.get("abandonment") else ""
         verdict = (
             "above it: such a query is worth the model" if value >= threshold else "BELOW it: it is not worth the model"
         )
-        lines += paragraph(f"{_EARNING.get(model, 'A query')} earns {usd(value)}, {verdict}.", "  ")
+        lines += paragraph(
+            f"{_EARNING.get(revenue.get('model', 'ads'), 'A query')} earns {usd(value)}{left}, {verdict}.", "  "
+        )
     others = found.get("without_others")
     if others:
         share = percent(1 - found["commercial_share"])
@@ -235,6 +238,9 @@ def _bases(document: Document) -> list[str]:
         for assumed in basis.get("assumed") or []:
             lines += paragraph(f"assumed: {assumed}", "    ", "      ")
     said = "$/query is by the user's query, the cached ones included; retrieval is in none of them."
+    if (document.get("revenue") or {}).get("model") == "api":
+        said += " Of a list price only queries that reach the model are billed there; revenue.api bills those from the "
+        said += "response cache too."
     return [*lines, *paragraph(said, "  ")]
 
 

@@ -17,7 +17,8 @@ NAMES = {
     "price": "GPU price",
 }
 MOST_INPUTS = 3
-ROUGH = 0.1  # a relative error of the surface from which it is called rough
+ROUGH = 0.1  # a relative error of the surface from which it is called rough; so is a p99 further off its whole plan
+AS_SERVED, AFTER = ", every query taken as served", ", after its share of the training"
 FEW_BEYOND = 0.01  # a share of the draws beyond the simulated points that needs no warning
 
 
@@ -26,14 +27,15 @@ def uncertainty_lines(document: Document) -> list[str]:
     drawn = document.get("uncertainty") or {}
     if not drawn:
         return []
-    lines = facts(_chances(drawn, document.get("fleet") or {}))
+    trained = (document.get("margin") or {}).get("after_training_usd_per_query") is not None
+    lines = facts(_chances(drawn, document.get("fleet") or {}, trained))
     lines += _tornado(drawn.get("tornado") or [])
     lines += [line for said in (_varied(drawn), _surface(drawn)) for line in paragraph(said, "  ", "    ")]
     return section(f"How sure: {plural(drawn.get('draws'), 'draw')} of what is not known", lines)
 
 
-def _chances(drawn: Document, fleet: Document) -> list[tuple[str, str]]:
-    """One line for each chance and spread."""
+def _chances(drawn: Document, fleet: Document, trained: bool) -> list[tuple[str, str]]:
+    """One line for each chance and spread; `trained`: the margins bear a training bill."""
     replicas, spare = fleet.get("replicas"), fleet.get("spare_replicas")
     losing = f", {replicas - spare} of {plural(replicas, 'replica')} serving" if replicas and spare else ""
     held = drawn.get("p_slo_held")
@@ -45,17 +47,17 @@ def _chances(drawn: Document, fleet: Document) -> list[tuple[str, str]]:
     nothing = f"{percent(none)} of the draws: none of the candidates looked at holds the limits" if none else ""
     return [
         ("limits hold", limits),
-        ("margin above 0", _chance(drawn.get("p_margin_positive"))),
+        ("margin above 0", _chance(drawn.get("p_margin_positive"), f"{AS_SERVED}{AFTER if trained else ''}")),
         ("both", _chance(drawn.get("p_both"))),
         ("GPUs needed", _gpus(drawn, fleet.get("gpus"))),
         ("no fleet", nothing),
         ("cost of a query", _spread(drawn.get("usd_per_query"))),
-        ("margin", _spread(drawn.get("margin_usd_per_query"))),
+        ("margin", _spread(drawn.get("margin_usd_per_query"), AFTER if trained else "")),
     ]
 
 
-def _chance(share: float | None) -> str:
-    return "" if share is None else f"{percent(share)} of the draws"
+def _chance(share: float | None, said: str = "") -> str:
+    return "" if share is None else f"{percent(share)} of the draws{said}"
 
 
 def _gpus(drawn: Document, planned: float | None) -> str:
@@ -68,13 +70,29 @@ def _gpus(drawn: Document, planned: float | None) -> str:
         else f"in {of} of the draws no number is enough"
         for key, of in (("p50", "50 %"), ("p90", "90 %"), ("p99", "99 %"))
     ]
+    said[-1] += _beside_a_plan(found.get("p99"), drawn.get("checked") or [])
     return f"{', '.join(said)}{'' if planned is None else f'; planned: {number(planned)}'}"
 
 
-def _spread(found: Document | None) -> str:
+def _beside_a_plan(gpus: float | None, checked: list[Document]) -> str:
+    """What the whole plan of the draw at 99 % says, the last of those checked: the tail is where the surface is worst.
+
+    ROUGH where the two are further than `ROUGH` apart, or only one of them finds a fleet.
+    """
+    if not checked:
+        return ""
+    whole = checked[-1]["plan"]["gpus"]
+    if gpus is None and whole is None:
+        return ""
+    apart = gpus is None or whole is None or abs(gpus / whole - 1) > ROUGH
+    said = "finds no fleet" if whole is None else f"says {number(whole)}"
+    return f" (a whole plan of that draw {said}{': ROUGH' if apart else ''})"
+
+
+def _spread(found: Document | None, said: str = "") -> str:
     if not found or found.get("p10") is None or found.get("p90") is None:
         return ""
-    return f"{usd(found['p10'])} to {usd(found['p90'])} in 80 % of the draws, this fleet"
+    return f"{usd(found['p10'])} to {usd(found['p90'])} in 80 % of the draws, this fleet{said}"
 
 
 def _tornado(rows: list[Document]) -> list[str]:

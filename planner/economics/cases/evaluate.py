@@ -100,6 +100,21 @@ class Run:
                 waiting.append(missing)
         return self._done[name]
 
+    def needed(self, path: str, key: str) -> list[Step]:
+        """The steps that the output at `step.output` needs, its own first; those of other cases count as worked out."""
+        steps = {step.id: step for step in self.case.steps}
+        name, _, _ = path.partition(".")
+        if name not in steps:
+            raise InputError(key, path, *_unknown("step", name, steps))
+        found = {name: steps[name]}
+        waiting = [name]
+        while waiting:
+            for need in _needs(steps[waiting.pop()], steps):
+                if need not in found:
+                    found[need] = steps[need]
+                    waiting.append(need)
+        return list(found.values())
+
     def output(self, path: str, key: str) -> OutputValue:
         """The output at `step.output`; `key` names who asks for it."""
         step, dot, name = path.partition(".")
@@ -149,10 +164,8 @@ class Run:
         try:
             return model(**arguments)
         except InputError as error:
-            if error.key in signed.inputs:
-                key = f"{step.id}.{error.key}"
-                raise type(error)(key, error.value, error.rule, error.nearest) from None
-            raise
+            key = f"{step.id}.{error.key}" if error.key in signed.inputs else f"steps.{step.id}.{error.key}"
+            raise type(error)(key, error.value, error.rule, error.nearest) from None
         except (OverflowError, ZeroDivisionError):
             raise InputError(f"steps.{step.id}", None, "these inputs leave no finite number") from None
 

@@ -18,6 +18,7 @@ from planner.scenario.types import Positive, Section, Text, as_tuple, broken
 from planner.summary.case import PLACEHOLDER
 
 MOST_STEPS = 200
+MOST_VARIED = 50
 CURRENCIES = ("CNY",)  # beside USD
 Grade = Literal["printed", "fitted", "derived", "public", "own"]
 GRADES: Mapping[Grade, str] = {
@@ -118,9 +119,9 @@ class Sensitivity(Section):
     """How one output moves with single inputs, and where it meets a target."""
 
     of: Text
-    """The output, `step.output`."""
-    inputs: Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=1)]
-    """Inputs, `step.input`, each varied alone."""
+    """The output, `step.output`; no step that it needs may simulate."""
+    inputs: Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=MOST_VARIED)]
+    """Inputs, `step.input`, each varied alone; 50 at most."""
     equals: Value | None = None
     """The target: a quantity, or `$step.output`; without it only elasticities are told."""
 

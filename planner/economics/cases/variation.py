@@ -8,7 +8,8 @@ from functools import partial
 from planner.economics.cases.evaluate import OutputValue, Run
 from planner.economics.cases.schema import Variant
 from planner.economics.cases.signature import Input, signature
-from planner.economics.models.sensitivity import elasticity, solve
+from planner.economics.models import MODELS
+from planner.economics.models.sensitivity import Solution, elasticity, solve
 from planner.economics.quantity import magnitude, unit_text
 from planner.errors import InputError
 
@@ -22,6 +23,7 @@ class Varied:
     unit: str
     elasticity: float | None
     break_even: float | None
+    jumps_over: bool = False  # the target lies in a step of the answer
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,12 @@ def variation(run: Run) -> Variation | None:
     asked = run.case.sensitivity
     if asked is None:
         return None
+    simulating = next((step for step in run.needed(asked.of, "sensitivity.of") if step.model not in MODELS), None)
+    if simulating is not None:
+        rule = (
+            f"needs {simulating.id}, which simulates ({simulating.model}): that takes a hundred runs an input; vary it"
+        )
+        raise InputError("sensitivity.of", asked.of, f"{rule} by variants")
     of = run.number(asked.of, "sensitivity.of")
     unit = unit_text(of)
     target = None
@@ -73,8 +81,10 @@ def variation(run: Run) -> Variation | None:
         step, needed = _varied(run, path, key)
         at = float(run.step(step, key).inputs[needed.name].value)
         answer = partial(_answer, run, asked.of, unit, (step, needed.name))
-        even = None if target is None else solve(answer, target, at, needed.given.least, needed.given.most)
-        rows.append(Varied(path, at, needed.given.unit, elasticity(answer, at), even))
+        even = Solution(None)
+        if target is not None:
+            even = solve(answer, target, at, needed.given.least, needed.given.most)
+        rows.append(Varied(path, at, needed.given.unit, elasticity(answer, at), even.at, even.jumps_over))
     return Variation(asked.of, float(of.magnitude), unit, target, tuple(rows))
 
 
