@@ -1,7 +1,7 @@
 """How many GPUs serve this many queries per second within these latencies, and what does one query cost?
 
-`Scenario.load(path)` reads the question; `plan`, `simulate` and `capacity` answer it. Names are imported when they
-are first used, because the simulator brings a compiler with it.
+`Scenario.load(path)` reads the question; `plan`, `simulate` and `capacity` answer it, `report_page` makes a page of a
+plan's document. Names are imported when they are first used, because the simulator brings a compiler with it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from planner.deployment import Simulation, simulate
     from planner.errors import InputError, PlannerError
     from planner.planning import Plan, plan
+    from planner.report.page import report_page
     from planner.scenario import Scenario
     from planner.sizing import Capacity, capacity
 
@@ -25,6 +26,7 @@ _HOMES = {
     "Simulation": "planner.deployment",
     "capacity": "planner.sizing",
     "plan": "planner.planning",
+    "report_page": "planner.report.page",
     "simulate": "planner.deployment",
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "Simulation",
     "capacity",
     "plan",
+    "report_page",
     "simulate",
 ]
 

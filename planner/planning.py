@@ -6,7 +6,7 @@ The search is `sizing.search`; here its answer becomes one document, enough for 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,9 @@ from planner.deployment import (
     run_length,
     warnings_document,
 )
-from planner.economics import Ads, Demand, unit_economics, utilisation_by_hour
+from planner.economics import Demand, Economics, LoadShape, Size, load_shape, unit_economics, utilisation_by_hour
 from planner.errors import ScenarioError
+from planner.pricing import assumed_billing, leaving, money_document, revenue_model, training_of
 from planner.provenance import weakest_first
 from planner.scenario import Scenario
 from planner.simulation.load import Load, typical
@@ -58,6 +59,7 @@ NOTHING: dict[str, Any] = {
     "margin": None,
     "break_even": {"qps": None, "rpm_usd": None, "gpu_hour_usd": None},
     "economics_notes": [],
+    "load_shape": None,
     "confidence": None,
     "provenance": [],
 }
@@ -113,6 +115,7 @@ def plan(
         **(NOTHING if found.chosen is None else _answer(scenario, seed, found.chosen, worlds)),
         "alternatives": _alternatives(scenario, seed, found),
         "waterfall": [],
+        "uncertainty": None,
     }
     return Plan(document, _probe_table(found))
 
@@ -135,24 +138,21 @@ def _answer(scenario: Scenario, seed: int, chosen: Sized, worlds: int) -> dict[s
     at_peak = _served(scenario, deployment, peak, seed, worlds)
     demand = chosen.demand
     hours = _day(scenario, deployment, chosen.replicas, seed, demand, peak.outcome)
-    money = unit_economics(chosen.gpus, chosen.option.prices, demand, _ads(scenario), hours)
-    priced = [] if chosen.option.price_row is None else [chosen.option.price_row]
-    rows = weakest_first([*deployment.provenance_of(serving), *money.provenance, *priced])
+    money = _money(scenario, chosen, demand, peak.outcome, hours)
+    shape = _load_shape(scenario, chosen, demand)
+    answers = money_document(scenario, chosen.gpus, chosen.option.prices, money, shape)
+    sold = [*money.provenance, *assumed_billing(scenario), *chosen.option.price_rows]
+    rows = weakest_first([*deployment.provenance_of(serving), *sold])
     return {
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
         "fleet": fleet_document(deployment, chosen.replicas, chosen.spare),
         "at_peak": at_peak,
         "one_fewer": None if fewer is None else _served(scenario, deployment, fewer, seed, worlds),
         "one_fewer_gap": "" if fewer is None else fewer.broken(),
-        "day": [asdict(hour) for hour in money.day],
+        "day": answers["day"],
         "capacity_curve": [probe.row("serving") for probe in sorted(chosen.size.probes, key=lambda p: (p.at, p.full))],
         "distributions": peak.outcome.histograms() | _token_histograms(peak.load),
-        "cost": None if money.cost is None else asdict(money.cost),
-        "cost_lines": [asdict(line) for line in money.lines],
-        "revenue": None if money.revenue is None else asdict(money.revenue),
-        "margin": None if money.margin is None else asdict(money.margin),
-        "break_even": asdict(money.break_even),
-        "economics_notes": list(money.notes),
+        **answers,
         "confidence": {
             "rule": STEADY_RULE if scenario.demand == "open" else OWN_RULE,
             "level": CONFIDENCE,
@@ -174,9 +174,34 @@ def _served(scenario: Scenario, deployment: Deployment, probe: Probe, seed: int,
 # --- revenue and the day ---
 
 
-def _ads(scenario: Scenario) -> Ads | None:
-    """The scenario's ads; factors that were left out stay out, so that they are shown as assumed."""
-    return None if scenario.revenue is None else Ads(**scenario.revenue.ads.model_dump(exclude_unset=True))
+def _money(
+    scenario: Scenario, chosen: Sized, demand: Demand, at_peak: Outcome, utilisation: tuple[float, ...]
+) -> Economics:
+    """Cost, revenue and margin of the chosen fleet; who leaves is told by the latencies at the peak."""
+    return unit_economics(
+        chosen.gpus,
+        chosen.option.prices,
+        demand,
+        revenue_model(scenario),
+        utilisation,
+        leaving=leaving(scenario, at_peak.latencies, demand.uncached_share),
+        training=training_of(scenario),
+    )
+
+
+def _load_shape(scenario: Scenario, chosen: Sized, demand: Demand) -> LoadShape | None:
+    """A fleet that follows the day beside the chosen one; None where the demand names no day."""
+    if scenario.traffic.peak_qps is None:
+        return None
+    fleet = scenario.fleet
+    size = Size(
+        serving=chosen.replicas - chosen.spare,
+        spare=chosen.spare,
+        gpus_per_replica=chosen.option.deployment.gpus_per_replica,
+        min_replicas=fleet.min_replicas,
+        startup_s=fleet.startup_s,
+    )
+    return load_shape(size, chosen.option.prices, demand)
 
 
 def _day(

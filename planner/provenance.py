@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -35,6 +36,11 @@ class Provenance:
 def weakest_first(rows: list[Provenance]) -> list[Provenance]:
     """The rows without repeats, the least certain kinds first; of one kind, kernels and engine mode before others."""
     return sorted(dict.fromkeys(rows), key=_strength)
+
+
+def with_origins(rows: Iterable[Mapping[str, Any]], more: Iterable[Provenance]) -> list[dict[str, Any]]:
+    """A document's `provenance` with more rows, the weakest first again."""
+    return [row.as_dict() for row in weakest_first([*(Provenance(**row) for row in rows), *more])]
 
 
 def _strength(row: Provenance) -> tuple[int, bool, str]:

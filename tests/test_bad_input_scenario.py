@@ -283,14 +283,6 @@ RESERVED = [
     ("query/response_cache/ttl_s", 60, "query.response_cache.ttl_s (=60)"),
     ("query/response_cache/popularity", {}, "query.response_cache.popularity"),
     ("query/response_cache/capacity_queries", 9, "query.response_cache.capacity_queries (=9)"),
-    ("revenue/subscription", {}, "revenue.subscription"),
-    ("revenue/api", {}, "revenue.api"),
-    ("revenue/per_word", {}, "revenue.per_word"),
-    ("revenue/abandonment", {}, "revenue.abandonment"),
-    ("prices/commitments", [], "prices.commitments"),
-    ("prices/energy", {}, "prices.energy"),
-    ("prices/currency", "EUR", "prices.currency (=EUR)"),
-    ("uncertainty", {}, "uncertainty"),
     ("monitor", {"endpoints": []}, "monitor"),
 ]
 

@@ -228,8 +228,19 @@ def test_the_page_of_the_command_line_is_the_commands_own_help():
 
 
 def test_the_verbs_are_those_of_the_contract_in_its_order():
-    verbs = ["init", "plan", "sweep", "simulate", "capacity", "emulate", "loadtest", "calibrate", "validate"]
-    assert [*verbs, "catalogue", "schema"] == cli.list_commands(None)  # type: ignore[arg-type]
+    verbs = [
+        "init",
+        "plan",
+        "sweep",
+        "simulate",
+        "capacity",
+        "economics",
+        "emulate",
+        "loadtest",
+        "calibrate",
+        "validate",
+    ]
+    assert [*verbs, "report", "catalogue", "schema"] == cli.list_commands(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["plan", "--help"], ["--version"], ["schema"], ["plan", "nowhere"]])

@@ -30,7 +30,6 @@ REFUSED = [
     (["plan", "ai-search", "--set", "peak_qsp=3"], "unknown key", "no such key"),
     (["plan", "ai-search", "--set", "peak_qps=-3"], "traffic.peak_qps (=-3): must be > 0", "the scenario's own rule"),
     (["plan", "ai-search", "--set", "prices.gpu_hour_usd=.nan"], "must be finite", "NaN"),
-    (["plan", "ai-search", "--waterfall"], "--waterfall: not supported yet", "reserved"),
     (["plan", "ai-search", "--requests", "0"], "--requests", "at least one"),
     (["plan", "ai-search", "--requests", "many"], "--requests", "a number"),
     (["plan", "ai-search", "--requests", "999"], "at least 1000: fewer give no confidence interval", "too short"),

@@ -31,9 +31,10 @@ def _below(folder: Path, *patterns: str) -> list[str]:
 
 
 def test_the_wheel_holds_every_module_table_and_the_type_marker(wheel):
-    patterns = "*.py", "*.csv", "py.typed"
+    patterns = "*.py", "*.csv", "*.html", "*.css", "py.typed"
     assert _below(PACKAGE, *patterns) == _below(wheel / "planner", *patterns)
     assert "catalogue/data/models.csv" in _below(wheel / "planner", *patterns)
+    assert "report/templates/page.html" in _below(wheel / "planner", *patterns)
 
 
 def test_the_wheel_holds_the_examples(wheel):

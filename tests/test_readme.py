@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
 
 import planner
 from planner.cli.app import cli
@@ -21,6 +25,25 @@ def test_make_plan_prints_what_the_readme_shows():
     shown = console("make plan").split("\n\n… ", 1)[0]
     plan = planner.plan(planner.Scenario.load(ROOT / "examples" / "ai-search.yaml"))
     assert shown == str(plan)[: len(shown)]
+
+
+SHORTENED = [
+    "planner plan ai-search --waterfall",
+    "planner economics ai-search --reconcile",
+    "planner economics --list",
+    "planner economics two-stage-search-summarizer",
+]
+
+
+@pytest.mark.parametrize("command", SHORTENED)
+def test_a_shortened_output_is_what_the_command_prints(command: str):
+    shown = console(command).split("\n$ ")[0]
+    result = CliRunner().invoke(cli, shlex.split(command)[1:])
+    assert result.exit_code == 0, result.output
+    pieces = [piece.strip("\n") for piece in re.split(r"^…$", shown, flags=re.MULTILINE) if piece.strip()]
+    assert pieces
+    for piece in pieces:
+        assert piece in result.stdout
 
 
 def test_the_scenario_of_the_readme_is_the_example():

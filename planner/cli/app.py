@@ -22,10 +22,12 @@ import click
 from planner.cli.calibrate import calibrate
 from planner.cli.capacity import capacity
 from planner.cli.catalogue import catalogue
+from planner.cli.economics import economics
 from planner.cli.emulate import emulate
 from planner.cli.init import init
 from planner.cli.loadtest import loadtest
 from planner.cli.plan import plan
+from planner.cli.report import report
 from planner.cli.schema import schema
 from planner.cli.simulate import simulate
 from planner.cli.sweep import sweep
@@ -144,7 +146,21 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for verb in (init, plan, sweep, simulate, capacity, emulate, loadtest, calibrate, validate, catalogue, schema):
+for verb in (
+    init,
+    plan,
+    sweep,
+    simulate,
+    capacity,
+    economics,
+    emulate,
+    loadtest,
+    calibrate,
+    validate,
+    report,
+    catalogue,
+    schema,
+):
     cli.add_command(verb)
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 import click
 
 from planner.cli.options import OutputFile, check_enough, check_length, read_scenario, scenario_options
-from planner.cli.output import compile_note, json_text, progress_bar, warn, warn_of, write_file
+from planner.cli.output import json_text, warn, warn_of, write_file
+from planner.cli.planned import planned
 
 
 @click.command(short_help="The cheapest fleet that holds the service levels.")
 @scenario_options
 @click.option("--out", type=OutputFile(), metavar="FILE", help="Also write the JSON document to FILE.")
-@click.option("--waterfall", is_flag=True, hidden=True)
+@click.option(
+    "--waterfall", is_flag=True, help="Also show what each option (caches, FP8, batching, MoE) takes off the fleet."
+)
 def plan(
     source: str,
     settings: tuple[str, ...],
@@ -31,19 +34,15 @@ def plan(
     \b
     planner plan ai-search
     planner plan scenario.yaml --set peak_qps=200 --json
+    planner plan ai-search --waterfall
     """
-    if waterfall:
-        raise click.UsageError("--waterfall: not supported yet.")
     check_enough(requests)
     scenario = read_scenario(source, settings)
     check_length(scenario, requests=requests)
     if scenario.fleet.replicas is not None:
         rule = "has no effect: plan chooses the replicas; fleet.min_replicas is the floor"
         warn(f"fleet.replicas (={scenario.fleet.replicas}) {rule}")
-    from planner import plan as answer
-
-    with compile_note(), progress_bar() as progress:
-        result = answer(scenario, seed=seed, requests=requests, progress=progress)
+    result = planned(scenario, seed=seed, requests=requests, waterfall=waterfall)
     if out is not None:
         write_file(out, json_text(result.as_dict()) + "\n")
     warn_of(result.as_dict())

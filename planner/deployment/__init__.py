@@ -7,7 +7,7 @@ a calibration file in its place Â· `documents` says in JSON names what was run Â
 
 from collections.abc import Callable
 
-from planner.deployment.bands import WORLDS, Bands, bands, worlds
+from planner.deployment.bands import WORLDS, Bands, World, bands, draw_worlds, in_world, worlds
 from planner.deployment.candidates import Candidate, Rejected, candidates, only_candidate
 from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_document, warnings_document
 from planner.deployment.runs import (
@@ -37,13 +37,16 @@ __all__ = [
     "Progress",
     "Rejected",
     "Simulation",
+    "World",
     "bands",
     "candidates",
     "default_queries",
     "deploy",
+    "draw_worlds",
     "fleet_document",
     "idle_e2e_s",
     "idle_outcome",
+    "in_world",
     "make_load",
     "only_candidate",
     "run",

@@ -48,22 +48,34 @@ class Bands:
 NO_BANDS = Bands({}, None, None, 0)
 
 
-def worlds(deployment: Deployment, seed: int, count: int) -> list[Deployment]:
-    """The deployment in `count` possible worlds."""
+@dataclass(frozen=True)
+class World:
+    """Another possible world of one deployment: factors on the drivers of its step cost, and its KV-cache blocks."""
+
+    factors: dict[str, float]
+    num_blocks: int
+
+
+def draw_worlds(deployment: Deployment, seed: int, count: int) -> list[World]:
+    """`count` worlds of a deployment, from how well its step cost and its memory are known."""
     if deployment.calibrated is None:
         factors = draw_factors(deployment.breakdown, count, seed)
     else:
         factors = draw_calibrated(deployment.calibrated, deployment.candidate, count, seed)
     blocks = deployment.config.num_blocks * np.exp(deployment.kv.spread * layered_normals(CACHE, count, seed))
     least = -(-deployment.config.max_model_len // deployment.config.block_size) + 1  # below, vLLM would not start
-    return [
-        replace(
-            deployment,
-            cost=deployment.breakdown.cost(drawn),
-            config=replace(deployment.config, num_blocks=max(int(size), least)),
-        )
-        for drawn, size in zip(factors, blocks, strict=True)
-    ]
+    return [World(drawn, max(int(size), least)) for drawn, size in zip(factors, blocks, strict=True)]
+
+
+def in_world(deployment: Deployment, world: World) -> Deployment:
+    """The deployment as it would be in one of its worlds."""
+    config = replace(deployment.config, num_blocks=world.num_blocks)
+    return replace(deployment, cost=deployment.breakdown.cost(world.factors), config=config)
+
+
+def worlds(deployment: Deployment, seed: int, count: int) -> list[Deployment]:
+    """The deployment in `count` possible worlds."""
+    return [in_world(deployment, world) for world in draw_worlds(deployment, seed, count)]
 
 
 def bands(

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from planner.economics.abandonment import Lost, Patience, assumed_patience, net_of
+from planner.economics.allocation import Allocation, allocation
+from planner.economics.amortisation import Training, training_usd_per_query
 from planner.economics.checks import positive
 from planner.economics.cost import Cost, CostLine, Prices, cost_lines, fleet_cost, retrieval_per_query
 from planner.economics.demand import Demand, queries_by_hour
+from planner.economics.earnings import RevenueModel, assumed_of, revenue_of
 from planner.economics.margins import BreakEven, Margin, break_even, margin
-from planner.economics.revenue import Ads, Revenue, ad_revenue, assumed_revenue
+from planner.economics.revenue import Revenue
+from planner.economics.subscription import Subscribers, Subscription, cost_to_serve
 from planner.errors import InputError
 from planner.provenance import Provenance
 from planner.units import HOURS_PER_DAY
@@ -27,8 +32,9 @@ class HourOfDay:
 
 @dataclass(frozen=True)
 class Economics:
-    """Everything the plan says about money. `cost` is None without a GPU price, `revenue` without ads, `margin` without
-    either; `notes` says each such absence in words, `lines` is a day's bill.
+    """Everything the plan says about money. `cost` is None without a GPU price, `revenue` without a way to earn,
+    `margin` without either; `notes` says each such absence in words, `lines` is a day's bill. `allocation` needs the
+    utilisation; `training_usd_per_query` and `subscribers` are there where there is a training bill, a subscription.
     """
 
     cost: Cost | None
@@ -39,37 +45,61 @@ class Economics:
     lines: tuple[CostLine, ...]
     notes: tuple[str, ...]
     provenance: tuple[Provenance, ...]
+    allocation: Allocation | None = None
+    training_usd_per_query: float | None = None
+    subscribers: Subscribers | None = None
 
 
 def unit_economics(
     gpus: int,
     prices: Prices,
     demand: Demand,
-    ads: Ads | None = None,
+    earns: RevenueModel | None = None,
     utilisation: Sequence[float] | None = None,
+    *,
+    leaving: tuple[Patience, Lost] | None = None,
+    training: Training | None = None,
 ) -> Economics:
     """The economics of `gpus` GPUs (spares included), on all day, under `demand`.
 
-    `utilisation` gives the 24 hours' (see `utilisation_by_hour`). Raises InputError on no GPUs and on a
-    `utilisation` of another length.
+    `utilisation` gives the 24 hours' (see `utilisation_by_hour`); `leaving` how users wait and what they then leave
+    (see `lost_queries`): revenue is net of it. Raises InputError on no GPUs and on a `utilisation` of another length.
     """
     positive("gpus", gpus)
     if utilisation is not None and len(utilisation) != HOURS_PER_DAY:
         raise InputError("utilisation", f"{len(utilisation)} values", f"must hold {HOURS_PER_DAY}")
     cost = fleet_cost(gpus, prices, demand)
-    revenue = None if ads is None else ad_revenue(ads)
-    left = None if cost is None or revenue is None else margin(cost, revenue)
+    revenue = None if earns is None else revenue_of(earns, demand)
+    if revenue is not None and leaving is not None:
+        revenue = net_of(revenue, *leaving, demand.day_queries)
+    trained = None if training is None else training_usd_per_query(training, demand)
     values, absences = break_even(gpus, prices, demand, cost, revenue)
     return Economics(
         cost=cost,
         revenue=revenue,
-        margin=left,
+        margin=None if cost is None or revenue is None else margin(cost, revenue, trained),
         break_even=values,
         day=_hours(prices, demand, cost, utilisation),
         lines=cost_lines(gpus, prices, demand),
-        notes=(*_notes(demand, cost, revenue, values), *absences),
-        provenance=() if ads is None else assumed_revenue(ads),
+        notes=(*_notes(demand, cost, revenue, values), *absences, *_training_note(training)),
+        provenance=(
+            *(() if earns is None else assumed_of(earns, demand)),
+            *(() if leaving is None else assumed_patience(leaving[0])),
+        ),
+        allocation=None if cost is None or utilisation is None else allocation(gpus, prices, demand, cost, utilisation),
+        training_usd_per_query=trained,
+        subscribers=(
+            cost_to_serve(earns, demand, cost.usd_per_query)
+            if isinstance(earns, Subscription) and cost is not None
+            else None
+        ),
     )
+
+
+def _training_note(training: Training | None) -> tuple[str, ...]:
+    if training is None:
+        return ()
+    return ("cost per query and the break-even values leave the training bill out; it stands beside them",)
 
 
 def _hours(

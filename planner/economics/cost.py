@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isclose
 
 from planner.economics.checks import not_negative, positive, share
 from planner.economics.demand import Demand
-from planner.units import HOURS_PER_DAY, TOKENS_PER_PRICE
+from planner.economics.gpu_price import PriceKind, PricePart, parts_usd
+from planner.economics.lines import MoneyLine, money_line
+from planner.errors import InputError
+from planner.units import DAYS_PER_YEAR, HOURS_PER_DAY, HOURS_PER_YEAR, TOKENS_PER_PRICE
+
+CostLine = MoneyLine
 
 
 @dataclass(frozen=True)
@@ -16,19 +22,32 @@ class Prices:
     `gpu_hour_usd`: one GPU for one hour; None = not given. `compute_share`: the part of inference spend that is
     compute, so that the rest (network, storage, staff on call) is charged on top of the GPUs; the authors of
     Yuan2.0-M32 put it at 0.95. `retrieval_usd_per_query`: search or grounding, for each query that the response
-    cache does not answer. Raises InputError on values out of range; a GPU price of zero is a missing price.
+    cache does not answer. `kind` says where the GPU price comes from; `parts`, where it is made of several, add up to
+    it. `staff_usd_per_year` is of the whole fleet, whatever its size, and so in no GPU's price.
+    Raises InputError on values out of range; a GPU price of zero is a missing price.
     """
 
     gpu_hour_usd: float | None
     compute_share: float = 1.0
     retrieval_usd_per_query: float = 0.0
+    kind: PriceKind = "given"
+    parts: tuple[PricePart, ...] = ()
+    staff_usd_per_year: float = 0.0
 
     def __post_init__(self) -> None:
         if self.gpu_hour_usd is not None:
             positive("prices.gpu_hour_usd", self.gpu_hour_usd)
+        if self.parts and not isclose(parts_usd(self.parts), self.gpu_hour_usd or 0.0):
+            raise InputError("prices.gpu_hour_usd", self.gpu_hour_usd, f"its parts come to {parts_usd(self.parts):g}")
+        not_negative("prices.own.staff_usd_per_year", self.staff_usd_per_year)
         share("prices.compute_share", self.compute_share)
         positive("prices.compute_share", self.compute_share)
         not_negative("prices.retrieval_usd_per_query", self.retrieval_usd_per_query)
+
+    @property
+    def staff_usd_per_hour(self) -> float:
+        """What the fleet's staff adds to its bill, whatever its size."""
+        return self.staff_usd_per_year / HOURS_PER_YEAR / self.compute_share
 
 
 @dataclass(frozen=True)
@@ -44,21 +63,22 @@ class Cost:
     usd_per_million_tokens: float | None
 
 
-@dataclass(frozen=True)
-class CostLine:
-    """One line of a day's bill: quantity [unit] × unit_price_usd [$/unit] = product_usd."""
+def usd_per_hour(
+    gpus: float, gpu_hour_usd: float, compute_share: float = 1.0, staff_usd_per_year: float = 0.0
+) -> float:
+    """(GPUs · gpu_hour_usd + staff ÷ 8760) ÷ compute_share, in $/h.
 
-    what: str
-    quantity: float
-    unit: str
-    unit_price_usd: float
-    product_usd: float
-
-
-def usd_per_hour(gpus: int, gpu_hour_usd: float, compute_share: float = 1.0) -> float:
-    """GPUs · gpu_hour_usd ÷ compute_share, in $/h. `gpus` counts the spare replicas' too: they are paid for."""
+    `gpus` counts the spare replicas' too: they are paid for.
+    """
     positive("gpus", gpus)
-    return gpus * gpu_hour_usd / compute_share
+    return (gpus * gpu_hour_usd + staff_usd_per_year / HOURS_PER_YEAR) / compute_share
+
+
+def all_in_gpu_hour_usd(gpus: int, prices: Prices) -> float | None:
+    """The price of a GPU-hour with its part of the staff, for a fleet of `gpus`; None without a GPU price."""
+    if prices.gpu_hour_usd is None:
+        return None
+    return usd_per_hour(gpus, prices.gpu_hour_usd, staff_usd_per_year=prices.staff_usd_per_year) / gpus
 
 
 def retrieval_per_query(prices: Prices, demand: Demand) -> float:
@@ -74,7 +94,7 @@ def fleet_cost(gpus: int, prices: Prices, demand: Demand) -> Cost | None:
     """
     if prices.gpu_hour_usd is None:
         return None
-    hourly = usd_per_hour(gpus, prices.gpu_hour_usd, prices.compute_share)
+    hourly = usd_per_hour(gpus, prices.gpu_hour_usd, prices.compute_share, prices.staff_usd_per_year)
     daily = HOURS_PER_DAY * hourly
     per_query = daily / demand.day_queries + retrieval_per_query(prices, demand)
     tokens = demand.day_queries * demand.uncached_share * (demand.tokens_per_query or 0.0)
@@ -89,16 +109,21 @@ def cost_lines(gpus: int, prices: Prices, demand: Demand) -> tuple[CostLine, ...
     if prices.gpu_hour_usd is None:
         return ()
     gpu_hours = float(gpus * HOURS_PER_DAY)
-    lines = [_line("GPUs, spares included, all day", gpu_hours, "GPU-hour", prices.gpu_hour_usd)]
+    if prices.parts:
+        lines = [_part_line(part, gpu_hours) for part in prices.parts]
+    else:
+        lines = [money_line("GPUs, spares included, all day", gpu_hours, "GPU-hour", prices.gpu_hour_usd)]
+    if prices.staff_usd_per_year > 0:
+        lines.append(money_line("staff of the fleet", 1.0, "day", prices.staff_usd_per_year / DAYS_PER_YEAR))
     if prices.compute_share < 1:
-        beside = prices.gpu_hour_usd * (1 / prices.compute_share - 1)
+        beside = (all_in_gpu_hour_usd(gpus, prices) or 0.0) * (1 / prices.compute_share - 1)
         what = f"inference spend beside compute (compute is {prices.compute_share:.0%})"
-        lines.append(_line(what, gpu_hours, "GPU-hour", beside))
+        lines.append(money_line(what, gpu_hours, "GPU-hour", beside))
     uncached = demand.day_queries * demand.uncached_share
     if prices.retrieval_usd_per_query > 0 and uncached > 0:
-        lines.append(_line("retrieval", uncached, "uncached query", prices.retrieval_usd_per_query))
+        lines.append(money_line("retrieval", uncached, "uncached query", prices.retrieval_usd_per_query))
     return tuple(lines)
 
 
-def _line(what: str, quantity: float, unit: str, unit_price_usd: float) -> CostLine:
-    return CostLine(what, quantity, unit, unit_price_usd, quantity * unit_price_usd)
+def _part_line(part: PricePart, gpu_hours: float) -> MoneyLine:
+    return money_line(part.what, part.quantity * gpu_hours, part.unit, part.unit_price_usd)

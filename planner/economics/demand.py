@@ -23,7 +23,11 @@ class Demand:
 
     `peak_qps` counts user queries per second of the busiest hour, those that the response cache answers included;
     `uncached_share` of them reach the model. The token counts are means per query that reaches the model, summed over
-    all its model calls; None = not known. `basis` says in words at which load a cost per query is stated.
+    all its model calls; None = not known. `answer_tokens`: of them, the output tokens that the user gets (one sample
+    of each call of the last stage); `prompt_once_tokens`: the prompt tokens with each prompt counted once for all its
+    answers (None: no prompt has several); `cached_prompt_share`: the share of the prompt tokens that the prefix cache
+    holds.
+    `basis` says in words at which load a cost per query is stated.
     Raises InputError on a day that is not 24 finite shares, and on rates and shares out of range.
     """
 
@@ -33,13 +37,21 @@ class Demand:
     prompt_tokens: float | None = None
     output_tokens: float | None = None
     basis: str = "the day's load shape"
+    answer_tokens: float | None = None
+    cached_prompt_share: float | None = None
+    prompt_once_tokens: float | None = None
 
     def __post_init__(self) -> None:
         positive("traffic.peak_qps", self.peak_qps)
         share("uncached_share", self.uncached_share)
-        for name, tokens in (("prompt_tokens", self.prompt_tokens), ("output_tokens", self.output_tokens)):
+        for name in ("prompt_tokens", "output_tokens", "answer_tokens", "prompt_once_tokens"):
+            tokens = getattr(self, name)
             if tokens is not None:
                 not_negative(name, tokens)
+        if self.cached_prompt_share is not None:
+            share("cached_prompt_share", self.cached_prompt_share)
+        if (self.prompt_once_tokens or 0.0) > (self.prompt_tokens or 0.0):
+            raise InputError("prompt_once_tokens", self.prompt_once_tokens, "must be part of prompt_tokens")
         if self.day is None:
             return
         if len(self.day) != HOURS_PER_DAY:
@@ -59,6 +71,14 @@ class Demand:
         if self.prompt_tokens is None or self.output_tokens is None:
             return None
         return self.prompt_tokens + self.output_tokens
+
+
+def cached_once(prompt: float, prompt_once: float, cached: float) -> float:
+    """Cached tokens of prompts that are counted once: prompt_once − min(prompt_once, prompt − cached).
+
+    What the answers of one prompt share is found in the cache by all but the first; counted once it is not there.
+    """
+    return prompt_once - min(prompt_once, prompt - cached)
 
 
 def queries_by_hour(peak_qps: float, day: Day | None) -> tuple[float, ...]:

@@ -12,11 +12,15 @@ from planner.units import HOURS_PER_DAY
 
 @dataclass(frozen=True)
 class Margin:
-    """Revenue less cost of one user query. The shares are of revenue and add up to 1; None where it earns nothing."""
+    """Revenue less cost of one user query. The shares are of revenue and add up to 1; None where it earns nothing.
+
+    `after_training_usd_per_query` also bears the query's part of a training bill; None where none was given.
+    """
 
     usd_per_query: float
     fraction: float | None
     cost_share_of_revenue: float | None
+    after_training_usd_per_query: float | None = None
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class BreakEven:
     """Each the one value, everything else and the fleet unchanged, at which the margin is 0. None = there is none.
 
     `qps` is a peak rate, the day keeping its shape; `rpm_usd` the revenue of 1,000 queries; `gpu_hour_usd` a GPU's
-    price.
+    price, with its part of the staff where hardware is owned. A training bill is not in it.
     """
 
     qps: float | None
@@ -32,12 +36,13 @@ class BreakEven:
     gpu_hour_usd: float | None
 
 
-def margin(cost: Cost, revenue: Revenue) -> Margin:
-    """revenue − cost per query; (revenue − cost)/revenue; cost/revenue."""
+def margin(cost: Cost, revenue: Revenue, training_usd_per_query: float | None = None) -> Margin:
+    """revenue − cost per query; (revenue − cost)/revenue; cost/revenue; revenue − cost − training."""
     left = revenue.usd_per_query - cost.usd_per_query
+    after = None if training_usd_per_query is None else left - training_usd_per_query
     if revenue.usd_per_query == 0:
-        return Margin(left, None, None)
-    return Margin(left, left / revenue.usd_per_query, cost.usd_per_query / revenue.usd_per_query)
+        return Margin(left, None, None, after)
+    return Margin(left, left / revenue.usd_per_query, cost.usd_per_query / revenue.usd_per_query, after)
 
 
 def break_even(
@@ -45,8 +50,9 @@ def break_even(
 ) -> tuple[BreakEven, tuple[str, ...]]:
     """Solve `24·H/(q·D) + r = R` for one letter at a time; beside the values, a sentence for each that is absent.
 
-    H = fleet $/h = gpus · gpu_hour_usd ÷ compute_share, q = peak_qps, D = queries of the day per query/s at the peak,
-    r = retrieval $/query = retrieval_usd_per_query · uncached share, R = revenue $/query:
+    H = fleet $/h = gpus · gpu_hour_usd ÷ compute_share (in the price: the GPU's part of any staff), q = peak_qps,
+    D = queries of the day per query/s at the peak, r = retrieval $/query = retrieval_usd_per_query · uncached share,
+    R = revenue $/query:
 
         q = 24·H / (D·(R − r))        gpu_hour_usd = (R − r)·q·D·compute_share / (24·gpus)        R = 24·H/(q·D) + r
 

@@ -57,7 +57,7 @@ def _dense_s(matrices: list[Matrix], quantization: Quantization, gpu: Gpu, token
     total = np.zeros_like(tokens)
     for matrix in matrices:
         memory_s = stored_bytes(matrix, quantization) / gpu.memory_bandwidth
-        total += np.maximum(memory_s, 2.0 * matrix.weights * tokens / _peak_flops(gpu, quantization))
+        total += np.maximum(memory_s, 2.0 * matrix.weights * tokens / peak_flops(gpu, quantization))
     return total
 
 
@@ -80,11 +80,11 @@ def _feed_forward_s(model: Model, gpu: Gpu, engine: EngineOptions, tokens: F64) 
     touched = np.minimum(visits, model.experts.count)
     memory_s = sum(stored_bytes(matrix, engine.quantization) for matrix in one) * touched / gpu.memory_bandwidth
     weights = sum(matrix.weights for matrix in one)
-    math_s = 2.0 * weights * visits / _peak_flops(gpu, engine.quantization)
+    math_s = 2.0 * weights * visits / peak_flops(gpu, engine.quantization)
     return np.asarray(total + model.moe_layers / shards * np.maximum(memory_s, math_s))
 
 
-def _peak_flops(gpu: Gpu, quantization: Quantization) -> float:
+def peak_flops(gpu: Gpu, quantization: Quantization) -> float:
     """Datasheet FLOP/s of the format's math, or of bf16 where the GPU has none."""
     rates = {"fp8": gpu.fp8_flops, "fp8_block": gpu.fp8_flops, "int8": gpu.int8_flops, "nvfp4": gpu.fp4_flops}
     return rates.get(quantization) or gpu.bf16_flops

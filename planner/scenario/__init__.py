@@ -1,8 +1,10 @@
 """The scenario file: its shape and its ranges. What needs the catalogue is checked later, in `deployment`.
 
 Where to look: `document` Scenario itself (load, change, write out) · `sections` every key, its default and its range ·
-`distributions` the ways to give a token count · `slo` service levels · `rules` the words of an error, keys that are
-reserved · `yaml_text` what of YAML is read · `types` strict numbers and lists that mean choose.
+`money` what is paid · `revenue` what is earned · `amounts` numbers in USD or in another currency ·
+`distributions` the ways to give a token count · `slo` service levels · `uncertainty` how far off inputs may be ·
+`rules` the words of an error, keys that are reserved · `yaml_text` what of YAML is read · `types` strict numbers and
+lists that mean choose.
 """
 
 from planner.scenario.distributions import (
@@ -16,30 +18,35 @@ from planner.scenario.distributions import (
     Uniform,
 )
 from planner.scenario.document import Scenario, dotted_keys, json_schema
+from planner.scenario.money import Commitment, Energy, Own, Prices, RateCard, Training
+from planner.scenario.revenue import Abandonment, Ads, Api, PerWord, Revenue, Subscription, Tail
 from planner.scenario.sections import (
-    Ads,
     ClosedArrivals,
     ClosedClients,
     Engine,
     Fleet,
     GammaArrivals,
     OfflineArrivals,
-    Prices,
     Query,
-    RateCard,
-    Revenue,
     SharedPrefix,
     Stage,
     Trace,
     TraceArrivals,
     Traffic,
 )
+from planner.scenario.uncertainty import INPUTS, Correlation, Uncertainty
 
 __all__ = [
+    "INPUTS",
+    "Abandonment",
     "Ads",
+    "Api",
     "ClosedArrivals",
     "ClosedClients",
+    "Commitment",
+    "Correlation",
     "Distribution",
+    "Energy",
     "Engine",
     "Fleet",
     "GammaArrivals",
@@ -50,6 +57,8 @@ __all__ = [
     "Lognormal",
     "Normal",
     "OfflineArrivals",
+    "Own",
+    "PerWord",
     "Prices",
     "Query",
     "RateCard",
@@ -57,9 +66,13 @@ __all__ = [
     "Scenario",
     "SharedPrefix",
     "Stage",
+    "Subscription",
+    "Tail",
     "Trace",
     "TraceArrivals",
     "Traffic",
+    "Training",
+    "Uncertainty",
     "Uniform",
     "dotted_keys",
     "json_schema",

@@ -13,22 +13,24 @@ from pydantic import BeforeValidator, PrivateAttr, ValidationError, model_valida
 
 from planner.errors import ScenarioError
 from planner.scenario import yaml_text
+from planner.scenario.amounts import RATES, rates_of
 from planner.scenario.distributions import Joint
+from planner.scenario.money import Prices
+from planner.scenario.revenue import Revenue
 from planner.scenario.rules import refuse_reserved, scenario_error
 from planner.scenario.sections import (
     ClosedArrivals,
     Engine,
     Fleet,
     OfflineArrivals,
-    Prices,
     Query,
-    Revenue,
     Stage,
     TraceArrivals,
     Traffic,
 )
 from planner.scenario.slo import Slo
 from planner.scenario.types import MOST_REPLICAS, Choice, Section, Text, broken
+from planner.scenario.uncertainty import Uncertainty, check_applies
 
 MOST_SEATS, MOST_BLOCKS = 50_000_000, 500_000_000
 Demand = Literal["open", "closed", "offline", "trace"]
@@ -62,6 +64,8 @@ class Scenario(Section):
     revenue: Revenue | None = None
     calibration: Text | None = None
     """Path of a calibration file, as `planner calibrate` writes it, relative to the scenario file."""
+    uncertainty: Uncertainty | None = None
+    """How far off the inputs may be; `plan` then says how sure its answer is."""
     _base: Path | None = PrivateAttr(None)
 
     @model_validator(mode="after")
@@ -92,6 +96,14 @@ class Scenario(Section):
             raise broken(rule, "fleet", "replicas")
         return self
 
+    @model_validator(mode="after")
+    def _uncertainty_applies(self) -> Scenario:
+        """What varies is there, and can."""
+        if self.uncertainty is not None:
+            prices = any(getattr(self.prices, key, None) is not None for key in ("gpu_hour_usd", "commitments", "own"))
+            check_applies(self.uncertainty, self.demand, self.query.stages, prices, self.revenue is not None)
+        return self
+
     @classmethod
     def load(cls, path: str | Path) -> Scenario:
         """Read a scenario file; `name` defaults to the file's stem, paths in it are relative to its folder."""
@@ -108,7 +120,7 @@ class Scenario(Section):
             raise ScenarioError("scenario", data, "must be a mapping of keys")
         refuse_reserved(data)
         try:
-            scenario = cls.model_validate(data)
+            scenario = cls.model_validate(data, context={RATES: rates_of(data)})
         except ValidationError as error:
             raise scenario_error(error, data, dotted_keys()) from None
         scenario._base = base

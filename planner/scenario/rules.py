@@ -23,13 +23,6 @@ RESERVED = (
     "fleet.autoscaler",
     "fleet.failures",
     "fleet.pools",
-    "prices.commitments",
-    "prices.energy",
-    "revenue.subscription",
-    "revenue.api",
-    "revenue.per_word",
-    "revenue.abandonment",
-    "uncertainty",
     "monitor",
 )
 RESERVED_ROUTING = ("prefix_aware", "power_of_two", "session_affinity")
@@ -46,9 +39,6 @@ def refuse_reserved(data: Mapping[str, Any]) -> None:
         for key, value in _find(data, ["query", "response_cache", "hit_rate"], ""):
             if value != 0:
                 raise UnsupportedError(key, value, f"a response cache beside arrivals: closed is {NOT_SUPPORTED}", "0")
-    for key, value in _find(data, ["prices", "currency"], ""):
-        if isinstance(value, str) and value != "USD":
-            raise UnsupportedError(key, value, f"a currency other than USD is {NOT_SUPPORTED}")
     for key, value in _find(data, ["fleet", "routing"], ""):
         for name in value if isinstance(value, list | tuple) else [value]:
             if name in RESERVED_ROUTING:

@@ -16,7 +16,6 @@ from planner.scenario.types import (
     Count,
     Fraction,
     NotNegative,
-    Positive,
     Queries,
     Ranks,
     Replicas,
@@ -240,62 +239,3 @@ class Fleet(Section):
     gpus_per_node: Count = 8
     startup_s: NotNegative = 300.0
     """From starting a replica to its first answer."""
-
-
-class RateCard(Section):
-    """A column of the catalogue's dated price list."""
-
-    rate_card: Text
-
-
-GpuHour = Annotated[
-    Annotated[Positive, Tag(tag("number"))] | Annotated[RateCard, Tag(tag("rate_card"))],
-    Discriminator(member("number")),
-    one_key(("rate_card",), (int, float), "a price in USD"),
-]
-
-
-class Prices(Section):
-    """What is paid."""
-
-    gpu_hour_usd: GpuHour | None = None
-    compute_share: Fraction = 1.0
-    """Compute's part of the inference spend; the rest is added on top."""
-    retrieval_usd_per_query: NotNegative = 0.0
-    currency: Text = "USD"
-
-
-class Ads(Section):
-    """Ad revenue of one query: flat, or eCPM ÷ 1000 × ads × fill × the publisher's share (not given: taken as 1)."""
-
-    usd_per_query: Positive | None = None
-    ecpm_usd: Positive | None = None
-    ads_per_query: Positive | None = None
-    fill: Fraction | None = None
-    """Share of the ad places that are sold."""
-    publisher_share: Fraction | None = None
-    """Share of the advertisers' money that the publisher keeps."""
-
-    @model_validator(mode="after")
-    def _one_basis(self) -> Ads:
-        detail = sorted(self.model_fields_set & {"ecpm_usd", "ads_per_query", "fill", "publisher_share"})
-        if self.usd_per_query is not None:
-            if self.fill is not None or self.publisher_share is not None:
-                raise broken("is already net of fill and publisher_share; leave them out", "usd_per_query")
-            if self.ecpm_usd is not None or self.ads_per_query is not None:
-                raise broken(f"give usd_per_query alone, or {', '.join(detail)} without it", "usd_per_query")
-            return self
-        if self.ecpm_usd is None:
-            raise broken(
-                "is required: usd_per_query, or ecpm_usd with ads_per_query",
-                "ecpm_usd" if detail else "usd_per_query",
-            )
-        if self.ads_per_query is None:
-            raise broken("is required beside ecpm_usd", "ads_per_query")
-        return self
-
-
-class Revenue(Section):
-    """What is earned. Absent = margin is left out, and said so."""
-
-    ads: Ads

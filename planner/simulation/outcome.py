@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from planner.simulation.backlog import backlog_grows
 from planner.simulation.fleet import FleetRun
+from planner.simulation.kernel_state import GAP_EDGES_S
 from planner.simulation.limits import BATCHES, CONFIDENCE, Check, batch_means_upper, good_queries, held_against
 from planner.simulation.quantiles import gap_quantile_s, quantile
 from planner.simulation.service import Latencies, Service, figures_of, latencies_of, per_second, rated, window_s
 from planner.specs import Limit
+from planner.units import MS_PER_S
 
 F64 = NDArray[np.float64]
 HISTOGRAM_BINS = 40
@@ -52,8 +54,13 @@ class Outcome:
     gap_counts: F64 = field(repr=False)  # inter-token gaps by the bins of `kernel_state.GAP_EDGES_S`
 
     def histograms(self) -> dict[str, dict[str, list[float]]]:
-        """TTFT and E2E as histograms over logarithmic bins, for charts."""
-        return {"ttft_ms": _histogram(self.latencies.ttft_ms), "e2e_ms": _histogram(self.latencies.e2e_ms)}
+        """TTFT, TPOT, ITL and E2E as histograms over logarithmic bins, for charts."""
+        return {
+            "ttft_ms": _histogram(self.latencies.ttft_ms),
+            "tpot_ms": _histogram(self.latencies.tpot_ms),
+            "itl_ms": _gap_histogram(self.gap_counts),
+            "e2e_ms": _histogram(self.latencies.e2e_ms),
+        }
 
 
 def summarise(run: FleetRun, limits: tuple[Limit, ...], *, steady: bool) -> Outcome:
@@ -138,3 +145,15 @@ def _histogram(values: F64) -> dict[str, list[float]]:
     low, high = float(values.min()), float(values.max())
     edges = np.geomspace(low, max(high, low * 1.0001), HISTOGRAM_BINS + 1)
     return {"edges": edges.tolist(), "counts": np.histogram(values, edges)[0].astype(float).tolist()}
+
+
+def _gap_histogram(counts: F64) -> dict[str, list[float]]:
+    """The gaps' own narrow bins, the empty ends cut off, joined to at most `HISTOGRAM_BINS` of equal ratio."""
+    filled = np.flatnonzero(counts)
+    if len(filled) == 0:
+        return {"edges": [], "counts": []}
+    first, end = int(filled[0]), int(filled[-1]) + 1
+    joined = -(-(end - first) // HISTOGRAM_BINS)
+    starts = np.arange(first, end, joined)
+    edges = GAP_EDGES_S[[*starts, min(int(starts[-1]) + joined, len(GAP_EDGES_S) - 1)]]
+    return {"edges": (edges * MS_PER_S).tolist(), "counts": np.add.reduceat(counts[:end], starts).tolist()}

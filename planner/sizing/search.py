@@ -7,16 +7,17 @@ unfold the lists → fit each into memory and find its price → size it on shor
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from planner.catalogue.prices import RATE_CARDS, gpu_hour
 from planner.deployment import Candidate, Deployment, Progress, Rejected, candidates, deploy
 from planner.economics import Cost, Demand, Prices, demand_at_own_rate, fleet_cost, usd_per_hour
-from planner.errors import PlannerError, UnknownNameError, nearest_names
+from planner.errors import PlannerError
+from planner.pricing import check_rate_cards, priced
 from planner.provenance import Provenance
-from planner.scenario import RateCard, Scenario
+from planner.scenario import Scenario
 from planner.simulation.load import Load, typical
 from planner.simulation.outcome import Outcome
 from planner.sizing.replicas import MOST_REPLICAS, Size, rough_size, verified_size
@@ -32,7 +33,7 @@ class Option:
     choice: dict[str, Any]
     deployment: Deployment
     prices: Prices
-    price_row: Provenance | None
+    price_rows: tuple[Provenance, ...]
     most_serving: int
 
 
@@ -77,8 +78,9 @@ class Sized:
 
         `gpus` asks what it would come to with another number of them.
         """
-        price = self.option.prices.gpu_hour_usd or 1.0
-        hourly = usd_per_hour(1, price, self.option.prices.compute_share) * (self.gpus if gpus is None else gpus)
+        prices = self.option.prices
+        one = usd_per_hour(1, prices.gpu_hour_usd or 1.0, prices.compute_share)
+        hourly = one * (self.gpus if gpus is None else gpus) + prices.staff_usd_per_hour
         return hourly * HOURS_PER_DAY / self.demand.day_queries, self.gpus
 
     @property
@@ -96,8 +98,23 @@ def demand_of(scenario: Scenario, load: Load, outcome: Outcome) -> Demand:
     cache = scenario.query.response_cache
     uncached = 1.0 if cache is None else 1.0 - cache.hit_rate
     if scenario.traffic.peak_qps is None:
-        return demand_at_own_rate(outcome.figures["query_throughput"], uncached, prompt, output)
-    return Demand(scenario.traffic.peak_qps, scenario.traffic.day, uncached, prompt, output)
+        demand = demand_at_own_rate(outcome.figures["query_throughput"], uncached, prompt, output)
+    else:
+        demand = Demand(scenario.traffic.peak_qps, scenario.traffic.day, uncached, prompt, output)
+    prompts = load.prompt_tokens[counted].reshape(-1, load.width)
+    once, place = 0.0, 0
+    for stage in load.stages:  # the samples of a prompt stand side by side
+        once += float(prompts[:, place : place + stage.requests : stage.samples].sum(axis=1).mean())
+        place += stage.requests
+    last = load.stages[-1]
+    # The user gets one sample of each call.
+    answers = load.output_tokens[counted].reshape(-1, load.width)[:, -last.requests :]
+    return replace(
+        demand,
+        answer_tokens=float(answers.mean()) * last.calls,
+        cached_prompt_share=outcome.figures["prefix_cache_hit_rate"],
+        prompt_once_tokens=min(once, prompt),
+    )
 
 
 @dataclass(frozen=True)
@@ -109,23 +126,26 @@ class Search:
     chosen: Sized | None
 
 
-def search(scenario: Scenario, seed: int, queries: int, progress: Progress) -> Search:
+def search(
+    scenario: Scenario,
+    seed: int,
+    queries: int,
+    progress: Progress,
+    world: Callable[[Deployment], Deployment] = lambda deployment: deployment,
+) -> Search:
     """Size every combination and choose the cheapest; `queries` is the length of a full run.
 
     A combination that cannot be is kept with its reason; where it is the scenario's only one its InputError is
-    raised. One that holds at no size is an answer.
+    raised. One that holds at no size is an answer. `world` makes each deployment what it is in another possible
+    world (see `planner.deployment.bands`).
     """
-    card = scenario.prices.gpu_hour_usd
-    if isinstance(card, RateCard) and card.rate_card not in RATE_CARDS:
-        rule = f"must be one of {', '.join(RATE_CARDS)}"
-        nearest = nearest_names(card.rate_card, RATE_CARDS)
-        raise UnknownNameError("prices.gpu_hour_usd.rate_card", card.rate_card, rule, nearest)
+    check_rate_cards(scenario)
     options: list[Option] = []
     rejected: list[Rejected] = []
     for found in candidates(scenario):
         option = _option(found, scenario)
         if isinstance(option, Option):
-            options.append(option)
+            options.append(replace(option, deployment=world(option.deployment)))
         else:
             rejected.append(option)
     rough = _rough_sizes(options, scenario, seed, queries, progress)
@@ -137,7 +157,7 @@ def _option(found: Candidate | Rejected, scenario: Scenario) -> Option | Rejecte
     if isinstance(found, Rejected):
         return found
     try:
-        prices, price_row = _prices(found, scenario)
+        price = priced(found.gpu, scenario)
         deployment = deploy(found)
     except PlannerError as error:
         if not found.choice:
@@ -152,15 +172,7 @@ def _option(found: Candidate | Rejected, scenario: Scenario) -> Option | Rejecte
         beside = f" beside {spare} spare" if spare else ""
         rule = f"does not hold one replica of {deployment.gpus_per_replica} GPUs{beside}"
         return Rejected(found.choice, f"fleet.max_gpus (={scenario.fleet.max_gpus}): {rule}")
-    return Option(found.choice, deployment, prices, price_row, most)
-
-
-def _prices(candidate: Candidate, scenario: Scenario) -> tuple[Prices, Provenance | None]:
-    given = scenario.prices
-    if isinstance(given.gpu_hour_usd, RateCard):
-        price = gpu_hour(candidate.gpu.name, given.gpu_hour_usd.rate_card)
-        return Prices(price.usd, given.compute_share, given.retrieval_usd_per_query), price.provenance()
-    return Prices(given.gpu_hour_usd, given.compute_share, given.retrieval_usd_per_query), None
+    return Option(found.choice, deployment, price.prices, price.provenance, most)
 
 
 def _rough_sizes(options: list[Option], scenario: Scenario, seed: int, queries: int, progress: Progress) -> list[Sized]:

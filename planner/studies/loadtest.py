@@ -240,5 +240,5 @@ def _prediction_document(
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
         "fleet": fleet_document(deployment, replicas),
         **run_document(deployment, load, outcome, around),
-        "provenance": [row.as_dict() for row in deployment.provenance],
+        "provenance": [row.as_dict() for row in deployment.provenance_of(replicas)],
     }

@@ -74,7 +74,7 @@ def sweep(
         if progress:
             what = ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in values.items())
             progress(f"planning {what}", index, len(scenarios))
-        points.append({"values": values, **_answer(changed, seed, requests)})
+        points.append({"values": values, **planned(changed, seed, requests)})
     return Sweep(
         {
             "schema_version": 1,
@@ -95,15 +95,17 @@ def _text(item: Any) -> Any:
     return json.dumps(item) if isinstance(item, str) else item
 
 
-def _answer(scenario: Scenario, seed: int, requests: int | None) -> dict[str, Any]:
+def planned(scenario: Scenario, seed: int, requests: int | None) -> dict[str, Any]:
+    """The figures of a plan without bands; where the only candidate cannot be, those of none with the reason."""
     try:
-        return _figures(plan(scenario, seed=seed, requests=requests, worlds=0).as_dict())
+        return plan_figures(plan(scenario, seed=seed, requests=requests, worlds=0).as_dict())
     except (MisfitError, UnsupportedError, UnknownNameError) as error:
         # The only candidate cannot work, is not modelled, or has no price: in a search it is a rejected one.
-        return {**_figures({"feasible": False}), "reason": str(error)}
+        return {**plan_figures({"feasible": False}), "reason": str(error)}
 
 
-def _figures(document: Document) -> dict[str, Any]:
+def plan_figures(document: Document) -> dict[str, Any]:
+    """What many plans are held beside each other by, under the names of a `Sweep`'s point."""
     fleet, cost = document.get("fleet") or {}, document.get("cost") or {}
     engine, margin = fleet.get("engine") or {}, document.get("margin") or {}
     feasible = bool(document["feasible"])

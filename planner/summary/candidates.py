@@ -38,12 +38,8 @@ def rejected_lines(alternatives: list[Document], varied: list[str] | None = None
     """The rejected, grouped by what rejected them, largest group first."""
     rejected = [row for row in alternatives if not row.get("feasible")]
     varied = varied_keys(alternatives) if varied is None else varied
-    groups: dict[str, list[Document]] = {}
-    names = {str(name) for row in alternatives for key in _SELF_SAID if (name := _setting(row, key))}
-    for row in rejected:
-        groups.setdefault(_pattern(row.get("reason", ""), names), []).append(row)
     lines: list[str] = []
-    ordered = sorted(groups.values(), key=len, reverse=True)
+    ordered = rejected_groups(alternatives)
     for rows in ordered[:_GROUPS_SHOWN]:
         who = [name for row in rows[:_NAMED] if (name := candidate_name(row, varied))]
         more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
@@ -56,6 +52,16 @@ def rejected_lines(alternatives: list[Document], varied: list[str] | None = None
     if left:
         lines.append(f"  and {left} more for other reasons: --json has all")
     return section(f"Rejected: {len(rejected)} of {plural(len(alternatives), 'candidate')}", lines)
+
+
+def rejected_groups(alternatives: list[Document]) -> list[list[Document]]:
+    """The rejected by what rejected them (their reasons without numbers and names), the largest group first."""
+    names = {str(name) for row in alternatives for key in _SELF_SAID if (name := _setting(row, key))}
+    groups: dict[str, list[Document]] = {}
+    for row in alternatives:
+        if not row.get("feasible"):
+            groups.setdefault(_pattern(row.get("reason", ""), names), []).append(row)
+    return sorted(groups.values(), key=len, reverse=True)
 
 
 def candidate_name(row: Document, varied: list[str]) -> str:
@@ -87,19 +93,19 @@ def _ranked(alternatives: list[Document], varied: list[str]) -> list[str]:
         return []
     priced = any("usd_per_query" in row for row in fitting)
     money = ("$/hour", "$/query") if priced else ("", "")
-    heads = [_SHORT.get(key, key.replace("_", " ")) for key in varied]
+    heads = [key_heading(key) for key in varied]
     rows = [["", *heads, "replicas", "GPUs", *money, "busy", ""]]
     for place, row in enumerate(fitting[:_RANKED_SHOWN], 1):
         about = "" if row.get("verified", True) else "≈"
         rows.append(
             [
                 "→" if row.get("chosen") else f"{place}",
-                *(_value(_setting(row, key)) for key in varied),
+                *(setting_words(row, key) for key in varied),
                 about + number(row.get("replicas")),
                 about + number(row.get("gpus")),
                 *(usd(row.get(key)) if priced else "" for key in ("usd_per_hour", "usd_per_query")),
                 percent(row.get("utilisation")),
-                _against(row, fitting[0]),
+                against(row, fitting[0]),
             ]
         )
     lines = table(rows, f">{'<' * len(varied)}>>>>><")
@@ -111,7 +117,8 @@ def _ranked(alternatives: list[Document], varied: list[str]) -> list[str]:
     return section(f"Candidates that hold the limits: {len(fitting)} of {len(alternatives)}, {order}", lines)
 
 
-def _against(row: Document, best: Document) -> str:
+def against(row: Document, best: Document) -> str:
+    """How much dearer a candidate is than the best one; "chosen" of the chosen one."""
     if row.get("chosen"):
         return "chosen"
     cost, least = row.get("usd_per_query"), best.get("usd_per_query")
@@ -131,6 +138,16 @@ def varied_keys(alternatives: list[Document]) -> list[str]:
     keys["routing"] = None
     known = {key: {str(value) for row in alternatives if (value := _setting(row, key)) is not None} for key in keys}
     return [key for key in keys if len(known[key]) > 1]
+
+
+def key_heading(key: str) -> str:
+    """A setting's name at the head of a column: "TP"."""
+    return _SHORT.get(key, key.replace("_", " "))
+
+
+def setting_words(row: Document, key: str) -> str:
+    """A candidate's value of a setting."""
+    return _value(_setting(row, key))
 
 
 def _setting(row: Document, key: str) -> Any:

@@ -22,6 +22,8 @@ from planner.summary.service import (
     warning_lines,
 )
 from planner.summary.simulation import run_lines
+from planner.summary.uncertainty import uncertainty_lines
+from planner.summary.waterfall import waterfall_lines
 from planner.summary.words import clean, number, plural, with_limit_names
 
 Document = dict[str, Any]
@@ -56,7 +58,9 @@ def _feasible(document: Document, scenario: Document) -> list[str]:
     lines += section(f"The fleet {peak}", engine_lines(at_peak, fleet))
     lines += money_lines(document)
     lines += section("The day", day_lines(document))
+    lines += uncertainty_lines(document)
     lines += candidate_lines(document.get("alternatives") or [])
+    lines += waterfall_lines(document.get("waterfall") or [])
     run = {"seed": document.get("seed"), **at_peak}
     return [*lines, *section("The runs", [*run_lines(run), *_confidence(document)])]
 
@@ -131,10 +135,10 @@ def _infeasible(document: Document, scenario: Document) -> list[str]:
         lines += paragraph(f"Nearest miss: {name or 'the candidate'}: {reason}.")
     lines += rejected_lines(alternatives)
     lines += section("Limits", limit_lines(limits_of(scenario, document.get("at_peak"))))
-    return [*lines, *section("What could be changed", _ways_out(scenario, alternatives))]
+    return [*lines, *section("What could be changed", _listed(ways_out(scenario, alternatives)))]
 
 
-def _ways_out(scenario: Document, alternatives: list[Document]) -> list[str]:
+def ways_out(scenario: Document, alternatives: list[Document]) -> list[str]:
     """Keys of the scenario that stand in the way, by what the reasons name."""
     reasons = " ".join(row.get("reason", "") for row in alternatives)
     fleet, ways = scenario.get("fleet") or {}, []
@@ -151,4 +155,8 @@ def _ways_out(scenario: Document, alternatives: list[Document]) -> list[str]:
     names = hardware if isinstance(hardware, list | tuple) else [hardware] if hardware else []
     beside = f" beside {', '.join(map(str, names))}" if names else ""
     ways.append(f"hardware: other GPUs{beside} (planner catalogue hardware lists them)")
+    return ways
+
+
+def _listed(ways: list[str]) -> list[str]:
     return [line for way in ways for line in paragraph(way, "  - ", "    ")]

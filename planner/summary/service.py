@@ -154,51 +154,54 @@ def latency_lines(run: Document) -> list[str]:
 
 
 def engine_lines(run: Document, fleet: Document) -> list[str]:
-    """Throughput, cache, batch and utilisation of a run; what the run does not hold is left out."""
+    """Throughput, cache, batch and utilisation of a run as aligned lines."""
+    return facts(engine_facts(run, fleet))
+
+
+def engine_facts(run: Document, fleet: Document) -> list[tuple[str, str]]:
+    """Throughput, cache, batch and utilisation of a run, each with its name; no text where the run holds no figure."""
     ranks = (fleet.get("engine") or {}).get("data_parallel_size") or 1
     one = "per replica" if ranks == 1 else "per data-parallel rank"
     usage, ledger = run.get("kv_cache_usage") or {}, run.get("ledger") or {}
-    return facts(
-        [
-            ("throughput", _throughput(run)),
-            ("goodput", _goodput(run)),
-            ("utilisation", _and([(run.get("utilisation"), lambda x: f"engines busy {percent(x)} of the time")])),
-            (
-                "batch",
-                _and(
-                    [
-                        (ledger.get("running_mean"), lambda x: f"{number(x)} requests running {one}"),
-                        (ledger.get("waiting_mean"), lambda x: f"{number(x)} waiting"),
-                    ],
-                    " (means over time)",
-                ),
+    return [
+        ("throughput", _throughput(run)),
+        ("goodput", _goodput(run)),
+        ("utilisation", _and([(run.get("utilisation"), lambda x: f"engines busy {percent(x)} of the time")])),
+        (
+            "batch",
+            _and(
+                [
+                    (ledger.get("running_mean"), lambda x: f"{number(x)} requests running {one}"),
+                    (ledger.get("waiting_mean"), lambda x: f"{number(x)} waiting"),
+                ],
+                " (means over time)",
             ),
-            (
-                "KV cache",
-                _and(
-                    [
-                        (run.get("kv_cache_tokens"), lambda x: f"{number(x)} tokens {one}"),
-                        (usage.get("mean"), lambda x: f"{percent(x)} in use on average"),
-                        (usage.get("max"), lambda x: f"{percent(x)} at most"),
-                    ]
-                ),
+        ),
+        (
+            "KV cache",
+            _and(
+                [
+                    (run.get("kv_cache_tokens"), lambda x: f"{number(x)} tokens {one}"),
+                    (usage.get("mean"), lambda x: f"{percent(x)} in use on average"),
+                    (usage.get("max"), lambda x: f"{percent(x)} at most"),
+                ]
             ),
-            (
-                "prefix cache",
-                _and([(run.get("prefix_cache_hit_rate"), lambda x: f"{percent(x)} of the prompt tokens found")]),
-            ),
-            ("preemptions", _and([(run.get("num_preemptions"), number)])),
-            (
-                "failed",
-                plural(run["failed"], "query") + ", counted as missing the limits" if run.get("failed") else "",
-            ),
-            ("clipped", _clipped(run)),
-            (
-                "response cache",
-                f"answers {percent(run['cached_share'])} of the users' queries" if run.get("cached_share") else "",
-            ),
-        ]
-    )
+        ),
+        (
+            "prefix cache",
+            _and([(run.get("prefix_cache_hit_rate"), lambda x: f"{percent(x)} of the prompt tokens found")]),
+        ),
+        ("preemptions", _and([(run.get("num_preemptions"), number)])),
+        (
+            "failed",
+            plural(run["failed"], "query") + ", counted as missing the limits" if run.get("failed") else "",
+        ),
+        ("clipped", _clipped(run)),
+        (
+            "response cache",
+            f"answers {percent(run['cached_share'])} of the users' queries" if run.get("cached_share") else "",
+        ),
+    ]
 
 
 def _throughput(run: Document) -> str:

@@ -1,0 +1,173 @@
+"""The options that a waterfall takes away and puts back: what the scenario says of each, and what stands there without.
+
+In the stated order: response cache, prefix cache, FP8 (or what number formats the scenario names), batching limits,
+mixture of experts against a dense model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
+
+from planner.catalogue.models import model as find_model
+from planner.memory import resolve_quantization
+from planner.scenario import Scenario
+from planner.scenario.sections import Quantization
+from planner.studies.model_sizes import dense_counterpart
+
+Document = Mapping[str, Any]
+QUALITY = "how well the answers are is not modelled"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of the scenario: the keys that it sets, and what stands there without it (None: not given).
+
+    `unused` says why the scenario does not use it; it is then no part of the baseline either.
+    """
+
+    step: str
+    what: str
+    values: dict[str, Any] = field(default_factory=dict)
+    without: dict[str, Any] = field(default_factory=dict)
+    unused: str = ""
+
+
+def options_of(scenario: Scenario, document: Document) -> list[Option]:
+    """The options in the stated order, with what the scenario says of each; `document` is its plan."""
+    formats, experts = _like_formats(scenario, _formats(scenario), _experts(scenario, document))
+    return [_response_cache(scenario), _prefix_cache(scenario), formats, _batching(scenario), experts]
+
+
+def _response_cache(scenario: Scenario) -> Option:
+    cache, key = scenario.query.response_cache, "query.response_cache"
+    if cache is None or cache.hit_rate == 0:
+        return Option("response cache", "", unused=f"the scenario has none ({key})")
+    value = cache.model_dump(mode="json", exclude_none=True)
+    return Option("response cache", f"answers {100 * cache.hit_rate:.3g} % of the queries without a GPU", {key: value})
+
+
+def _prefix_cache(scenario: Scenario) -> Option:
+    given, key = scenario.engine.enable_prefix_caching, "engine.enable_prefix_caching"
+    step = "prefix cache"
+    if given is not None and not any(given):
+        return Option(step, "", unused=f"the scenario switches it off ({key})")
+    shared = [
+        stage.name
+        for stage in scenario.query.stages
+        if stage.samples > 1 or (stage.shared_prefix is not None and stage.shared_prefix.tokens > 0)
+    ]
+    if not shared and scenario.demand != "trace":
+        return Option(step, "", unused="no two prompts of the scenario begin alike")
+    what = "a beginning that prompts share is computed once"
+    return Option(step, what, {key: None if given is None else list(given)}, {key: False})
+
+
+def _formats(scenario: Scenario) -> Option:
+    engine = scenario.engine
+    models = [find_model(name, scenario.base) for name in scenario.model]
+    found = {resolve_quantization(model, asked) for model in models for asked in engine.quantization}
+    step = "FP8" if found <= {"bf16", "fp8", "fp8_block"} else "number format"
+    values: dict[str, Any] = {}
+    without: dict[str, Any] = {}
+    if found != {"bf16"}:
+        values["engine.quantization"], without["engine.quantization"] = list(engine.quantization), "bf16"
+    if any(kind != "auto" for kind in engine.kv_cache_dtype):
+        values["engine.kv_cache_dtype"], without["engine.kv_cache_dtype"] = list(engine.kv_cache_dtype), "auto"
+    if not values:
+        return Option(step, "", unused="the scenario has bf16 weights only (engine.quantization)")
+    formats = ", ".join(sorted(found)) + (" weights" if "engine.quantization" in values else "")
+    if "engine.kv_cache_dtype" in values:
+        formats += f", {', '.join(engine.kv_cache_dtype)} KV cache"
+    return Option(step, f"{formats}; {QUALITY}", values, without)
+
+
+def _batching(scenario: Scenario) -> Option:
+    given = {
+        f"engine.{key}": list(values)
+        for key in ("max_num_seqs", "max_num_batched_tokens")
+        if (values := getattr(scenario.engine, key)) is not None
+    }
+    step = "batching limits"
+    if not given:
+        return Option(step, "", unused="the scenario leaves them to vLLM (engine.max_num_seqs, max_num_batched_tokens)")
+    said = ", ".join(f"{key.removeprefix('engine.')} {choice_words(values)}" for key, values in given.items())
+    return Option(step, f"{said} in place of vLLM's own", given, dict.fromkeys(given))
+
+
+def _experts(scenario: Scenario, document: Document) -> Option:
+    step = "mixture of experts"
+    models = {name: find_model(name, scenario.base) for name in scenario.model}
+    mixtures = [name for name, model in models.items() if model.experts is not None]
+    if not mixtures:
+        return Option(step, "", unused="the scenario's model is dense")
+    dense = [name for name in models if name not in mixtures]
+    if dense:
+        against, why = dense, "the dense model that the scenario itself names"
+    else:
+        chosen = next(model for model in models.values() if model.name == document["model"]["name"])
+        longest = max(scenario.engine.max_model_len or (1,))
+        found = dense_counterpart(chosen, longest)
+        if found is None:
+            rule = f"the catalogue has no dense model of about as many parameters as {chosen.name}"
+            return Option(step, "", unused=f"{rule}, in all or active, with a context of {longest} tokens")
+        against, why = [found.name], found.why
+    values: dict[str, Any] = {"model": list(scenario.model)}
+    without: dict[str, Any] = {"model": against}
+    if any(scenario.engine.enable_expert_parallel):
+        values["engine.enable_expert_parallel"] = list(scenario.engine.enable_expert_parallel)
+        without["engine.enable_expert_parallel"] = False
+    what = f"{choice_words(list(scenario.model))} in place of {choice_words(against)} ({why}); {QUALITY}"
+    return Option(step, what, values, without)
+
+
+def _like_formats(scenario: Scenario, formats: Option, experts: Option) -> tuple[Option, Option]:
+    """Both options so that the format is told apart from the experts.
+
+    `auto` is each checkpoint's own format, on a dense model often bf16. So until the experts come back, the dense model
+    is planned in the formats that the mixtures resolve to. Where a scenario cannot ask for such a format, it comes back
+    with the experts, and both say so.
+    """
+    key = "engine.quantization"
+    if key not in formats.values or "model" not in experts.without:
+        return formats, experts
+    asked = scenario.engine.quantization
+    dense = [find_model(name, scenario.base) for name in experts.without["model"]]
+    own = {resolve_quantization(model, kind) for model in dense for kind in asked}
+    mixtures = [model for name in scenario.model if (model := find_model(name, scenario.base)).experts is not None]
+    theirs = {resolve_quantization(model, kind) for model in mixtures for kind in asked}
+    if own == theirs:
+        return formats, experts
+    names = choice_words(sorted(theirs))
+    if not theirs <= set(get_args(Quantization)):
+        what = f"{experts.what}; with it the weights come in {names}"
+        unused = f"no dense model can be planned in {names}; it comes back with the mixture of experts"
+        cache = {name: value for name, value in formats.values.items() if name != key}
+        if not cache:
+            return Option(formats.step, "", unused=unused), replace(experts, what=what)
+        kept = f"{', '.join(scenario.engine.kv_cache_dtype)} KV cache; of the weights, {unused}; {QUALITY}"
+        left = {name: formats.without[name] for name in cache}
+        return replace(formats, what=kept, values=cache, without=left), replace(experts, what=what)
+    values, without = {**experts.values, key: list(asked)}, {**experts.without, key: sorted(theirs)}
+    return formats, replace(experts, values=values, without=without)
+
+
+def choice_words(values: list[Any]) -> str:
+    """ "1 or 2"."""
+    return " or ".join(map(str, values))
+
+
+def baseline_words(used: list[Option]) -> str:
+    """What the baseline has in place of these options."""
+    if not used:
+        return "the scenario as it is: it uses no option that could be taken away"
+    words = {
+        "response cache": "no response cache",
+        "prefix cache": "no prefix cache",
+        "FP8": "bf16",
+        "number format": "bf16",
+        "batching limits": "vLLM's own batching limits",
+    }
+    said = [words.get(option.step) or f"{choice_words(option.without['model'])}, dense" for option in used]
+    return ", ".join(said)
