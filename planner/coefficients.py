@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +62,11 @@ class StepCost:
         if any_prefill:
             seconds += attention + self.prefill_step_s
         return seconds
+
+    def slower(self, factor: float) -> StepCost:
+        """The same with every duration times `factor`."""
+        durations = {name: value * factor for name, value in vars(self).items() if name != "window"}
+        return replace(self, **durations)
 
     def attended(self, length: int) -> float:
         """∫₀^length min(t, window) dt: pairs of tokens that a windowed layer attends to."""

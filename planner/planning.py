@@ -20,25 +20,29 @@ from planner.deployment import (
     bands,
     default_queries,
     fleet_document,
-    make_load,
-    run,
     run_document,
-    run_length,
     warnings_document,
 )
 from planner.economics import Demand, Economics, LoadShape, Size, load_shape, unit_economics, utilisation_by_hour
 from planner.errors import ScenarioError
-from planner.pricing import assumed_billing, leaving, money_document, revenue_model, training_of
+from planner.pricing import (
+    assumed_billing,
+    assumed_demand,
+    assumed_prices,
+    leaving,
+    money_document,
+    revenue_model,
+    training_of,
+)
 from planner.provenance import weakest_first
 from planner.scenario import Scenario
 from planner.simulation.load import Load, typical
-from planner.simulation.outcome import BATCHES, CONFIDENCE, Outcome
+from planner.simulation.outcome import BATCHES, CONFIDENCE, Latencies, Outcome
 from planner.sizing import LEAST_REQUESTS, Probe, Search, Sized, search
+from planner.sizing.day import DAY_LEVELS, DayRuns
 from planner.summary import plan_text
 from planner.units import MS_PER_S
 
-DAY_LEVELS = (0.25, 0.5, 0.75, 1.0)  # of the peak: where the day's utilisation is simulated
-DAY_QUERIES, DAY_SPANS = 4000, 3  # how long those runs are at least: queries, and times their mean E2E
 STEADY_RULE = (
     "a size is accepted only if the upper end of the 95 % batch-means interval meets every limit; "
     "the next smaller fleet was simulated too"
@@ -58,6 +62,7 @@ NOTHING: dict[str, Any] = {
     "revenue": None,
     "margin": None,
     "break_even": {"qps": None, "rpm_usd": None, "gpu_hour_usd": None},
+    "break_even_after_training": None,
     "economics_notes": [],
     "load_shape": None,
     "confidence": None,
@@ -105,6 +110,7 @@ def plan(
     if requests is not None and requests < LEAST_REQUESTS:
         rule = f"must be at least {LEAST_REQUESTS}: fewer give no confidence interval"
         raise ScenarioError("requests", requests, rule, str(LEAST_REQUESTS))
+    training_of(scenario)  # a GPU that the catalogue has not is refused before the search
     found = search(scenario, seed, requests or default_queries(scenario), progress or (lambda what, done, total: None))
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -137,12 +143,13 @@ def _answer(scenario: Scenario, seed: int, chosen: Sized, worlds: int) -> dict[s
     peak, fewer = chosen.size.probe(serving), chosen.size.one_fewer
     at_peak = _served(scenario, deployment, peak, seed, worlds)
     demand = chosen.demand
-    hours = _day(scenario, deployment, chosen.replicas, seed, demand, peak.outcome)
-    money = _money(scenario, chosen, demand, peak.outcome, hours)
+    day = DayRuns(deployment, scenario, seed, float(peak.outcome.figures["e2e_ms"]["mean"]) / MS_PER_S)
+    money = _money(scenario, chosen, demand, peak.outcome, day)
     shape = _load_shape(scenario, chosen, demand)
     answers = money_document(scenario, chosen.gpus, chosen.option.prices, money, shape)
     sold = [*money.provenance, *assumed_billing(scenario), *chosen.option.price_rows]
-    rows = weakest_first([*deployment.provenance_of(serving), *sold])
+    unsaid = [*assumed_demand(scenario), *assumed_prices(scenario)]
+    rows = weakest_first([*deployment.provenance_of(serving), *sold, *unsaid])
     return {
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
         "fleet": fleet_document(deployment, chosen.replicas, chosen.spare),
@@ -174,17 +181,20 @@ def _served(scenario: Scenario, deployment: Deployment, probe: Probe, seed: int,
 # --- revenue and the day ---
 
 
-def _money(
-    scenario: Scenario, chosen: Sized, demand: Demand, at_peak: Outcome, utilisation: tuple[float, ...]
-) -> Economics:
-    """Cost, revenue and margin of the chosen fleet; who leaves is told by the latencies at the peak."""
+def _money(scenario: Scenario, chosen: Sized, demand: Demand, at_peak: Outcome, day: DayRuns) -> Economics:
+    """Cost, revenue and margin of the chosen fleet; who leaves is told by each hour's latencies, the spares idle."""
+
+    def latencies_at(of_peak: float) -> Latencies:
+        serving = chosen.replicas - chosen.spare
+        return at_peak.latencies if of_peak == 1 else day.at(of_peak, serving).latencies
+
     return unit_economics(
         chosen.gpus,
         chosen.option.prices,
         demand,
         revenue_model(scenario),
-        utilisation,
-        leaving=leaving(scenario, at_peak.latencies, demand.uncached_share),
+        _utilisation(scenario, chosen.replicas, demand, at_peak, day),
+        leaving=leaving(scenario, demand, latencies_at),
         training=training_of(scenario),
     )
 
@@ -204,20 +214,14 @@ def _load_shape(scenario: Scenario, chosen: Sized, demand: Demand) -> LoadShape 
     return load_shape(size, chosen.option.prices, demand)
 
 
-def _day(
-    scenario: Scenario, deployment: Deployment, replicas: int, seed: int, demand: Demand, at_peak: Outcome
+def _utilisation(
+    scenario: Scenario, replicas: int, demand: Demand, at_peak: Outcome, day: DayRuns
 ) -> tuple[float, ...]:
     """Utilisation of all replicas, the spare ones serving too, in each hour: simulated at a few levels of the load."""
-    if scenario.traffic.peak_qps is None:
+    peak_qps = scenario.traffic.peak_qps
+    if peak_qps is None:
         return utilisation_by_hour(demand, [(demand.peak_qps, at_peak.figures["utilisation"])])
-    e2e_s = float(at_peak.figures["e2e_ms"]["mean"]) / MS_PER_S
-    points = []
-    for level in DAY_LEVELS:
-        rate = level * scenario.traffic.peak_qps
-        quiet = scenario.with_values({"traffic.peak_qps": rate})
-        length = run_length(quiet, DAY_QUERIES, e2e_s, DAY_SPANS)
-        load = make_load(quiet, deployment.config.max_model_len, seed, length)
-        points.append((rate, run(deployment, quiet, load, replicas, seed).figures["utilisation"]))
+    points = [(level * peak_qps, day.at(level, replicas).figures["utilisation"]) for level in DAY_LEVELS]
     return utilisation_by_hour(demand, points)
 
 

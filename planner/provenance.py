@@ -34,7 +34,7 @@ class Provenance:
 
 
 def weakest_first(rows: list[Provenance]) -> list[Provenance]:
-    """The rows without repeats, the least certain kinds first; of one kind, kernels and engine mode before others."""
+    """The rows without repeats, the least certain kinds first; of one kind, what weighs most before others."""
     return sorted(dict.fromkeys(rows), key=_strength)
 
 
@@ -44,5 +44,5 @@ def with_origins(rows: Iterable[Mapping[str, Any]], more: Iterable[Provenance]) 
 
 
 def _strength(row: Provenance) -> tuple[int, bool, str]:
-    weighty = row.what.startswith(("kernel", "engine mode", "experts"))
+    weighty = row.what.startswith(("kernel", "engine mode", "experts", "traffic.day"))
     return -KINDS.index(row.kind), not weighty, row.what

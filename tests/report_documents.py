@@ -81,7 +81,12 @@ UNCERTAINTY: Document = {
         bar("queries per second at the peak", 0.7, 1.6, (12, 16)),
         bar("price of a GPU-hour", 0.9, 1.1, (14, 14)),
     ],
-    "surface": {"simulations": 120, "candidates": [], "error": {"gpus": 0.6, "usd_per_query": 0.00001}},
+    "at_medians": {"gpus": 14, "usd_per_query": 0.00023, "margin": 0.0441},
+    "surface": {
+        "simulations": 120,
+        "candidates": [{"error_share": 0.15, "typical_error_share": 0.01, "beyond_points_share": 0.04}],
+        "error": {"gpus": 0.6, "usd_per_query": 0.00001},
+    },
     "checked": [
         {"draw": 17, "surface": {"gpus": 14, "usd_per_query": 0.00023}, "plan": {"gpus": 15, "usd_per_query": 0.00024}}
     ],
@@ -127,7 +132,13 @@ def full() -> Document:
             "gpu_hour_usd": GPU_USD,
             "parts": [
                 {"what": "reserved", "quantity": 0.6, "unit": "GPU-hour", "unit_price_usd": 2.0, "paid": "always"},
-                {"what": "on demand", "quantity": 0.4, "unit": "GPU-hour", "unit_price_usd": 4.5, "paid": "running"},
+                {
+                    "what": "on demand",
+                    "quantity": 0.4,
+                    "unit": "GPU-hour",
+                    "unit_price_usd": 4.5,
+                    "paid": "beyond_reserved",
+                },
             ],
         },
         "usage_usd_per_query": 0.8 * FLEET_PER_QUERY + RETRIEVAL_USD,
@@ -158,6 +169,8 @@ def full() -> Document:
         "rpm_usd": 1000 * COST_USD,
         "gpu_hour_usd": GPU_USD * earned / FLEET_PER_QUERY,
     }
+    for row, share in zip(document["alternatives"], (1.0, 1.15), strict=False):
+        row["usd_per_query"] = share * COST_USD
     document["load_shape"] = {
         "static": {"gpu_hours": 336.0, "usd_per_day": 1008.0},
         "following": {"gpu_hours": 262.0, "usd_per_day": 786.0, "startup_gpu_hours": 2.5, "replicas": [7] * 24},

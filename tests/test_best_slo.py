@@ -64,10 +64,15 @@ def test_the_plans_own_size_is_one_of_them_with_the_plans_own_cost():
     assert document["cost"]["usd_per_query"] * queries == pytest.approx(own["cost_usd_per_day"], rel=1e-12)
 
 
-def test_the_share_that_leaves_at_the_peak_is_the_plans_own():
-    document, answer = found()
-    lost = document["revenue"]["abandonment"]["lost_share"]
-    assert lost == pytest.approx(answer["own"]["lost_share_at_peak"], rel=1e-9)
+@pytest.mark.parametrize("changes", [{}, {"fleet__spare_replicas": 0}, {"revenue__abandonment__metric": "ttft"}])
+def test_a_plan_has_one_revenue_and_one_margin_whichever_answer_tells_it(changes: dict[str, Any]):
+    document, answer = found(**changes)
+    own, gone = answer["own"], document["revenue"]["abandonment"]
+    queries = sum(hour["queries"] for hour in document["day"])
+    assert gone["lost_share"] == pytest.approx(own["lost_share"], rel=1e-12)
+    assert gone["lost_share_at_peak"] == pytest.approx(own["lost_share_at_peak"], rel=1e-12)
+    assert document["revenue"]["usd_per_query"] * queries == pytest.approx(own["revenue_usd_per_day"], rel=1e-12)
+    assert document["margin"]["usd_per_query"] * queries == pytest.approx(own["margin_usd_per_day"], rel=1e-9)
 
 
 def test_quieter_hours_count_with_their_own_latencies():

@@ -18,7 +18,10 @@ from planner.economics.models.fields import Given
 from planner.economics.models.revenue import usage_tail
 from planner.economics.models.sensitivity import Solution, elasticity, solve
 from planner.economics.quantity import magnitude, quantity
+from planner.errors import InputError
 from planner.studies.simulated_cases import ALL_MODELS, answer_case
+from tests.case_specimens import answer as worked_out
+from tests.case_specimens import step as a_step
 
 OPERATORS: dict[type, Callable[..., float]] = {
     ast.Add: operator.add,
@@ -233,6 +236,57 @@ def test_a_target_inside_a_step_is_jumped_over_and_one_on_a_step_is_met() -> Non
     assert solve(lambda x: float(math.ceil(x)), 5.5, 3.2, 0.0, math.inf) == Solution(None, jumps_over=True)
     assert solve(lambda x: float(math.ceil(x)), 4.0, 3.7, 0.0, math.inf).at == 3.7
     assert solve(lambda x: None if x == 2 else 1 / (x - 2), 1.0, 1.1, 0.0, 10.0).at == pytest.approx(3)
+
+
+# cached tokens, their price, USD of a query of 1,800 + 100 tokens at 0.75 and 3 USD a million, because
+CACHED = [
+    ({}, 0.00165, "1,800 · 0.75 + 100 · 3: nothing cached"),
+    ({"cached_tokens": "1000 tokens/query"}, 0.00165, "no price of its own: billed as other input, not given away"),
+    (
+        {"cached_tokens": "1000 tokens/query", "usd_per_million_cached": "0.1 USD/Mtoken"},
+        0.001,
+        "800 · 0.75 + 1,000 · 0.1 + 100 · 3: the input holds the cached ones",
+    ),
+    (
+        {"cached_tokens": "1800 tokens/query", "usd_per_million_cached": "0 USD/Mtoken"},
+        0.0003,
+        "a price of 0 that is given is a price",
+    ),
+]
+CALL = {"input_tokens": "1800 tokens/query", "output_tokens": "100 tokens/query"}
+CALL |= {"usd_per_million_input": "0.75 USD/Mtoken", "usd_per_million_output": "3 USD/Mtoken"}
+
+
+def call(**inputs: Any) -> CaseAnswer:
+    steps = [a_step("query", "api_call", **CALL, **inputs)]
+    return worked_out(steps=steps, answer="{query.usd_per_query}")
+
+
+@pytest.mark.parametrize(("inputs", "usd", "because"), CACHED, ids=[row[2] for row in CACHED])
+def test_cached_input_is_a_part_of_the_input_and_never_free_by_default(inputs, usd, because):  # type: ignore[no-untyped-def]
+    found = call(**inputs)
+    assert found.value("query.usd_per_query") == pytest.approx(usd, rel=1e-12), because
+    told = {row["what"]: row["source"] for row in found.as_dict()["provenance"]}
+    billed_alike = "not given: cached input billed as other"
+    assert ("usd_per_million_cached" not in inputs) == (told.get("query.usd_per_million_cached") == billed_alike)
+
+
+def test_a_days_tokens_and_a_querys_are_billed_alike() -> None:
+    """`api_revenue` and `api_call` count cached tokens within the input."""
+    of_query = MODELS["api_call"](1800, 100, 0.75, 3.0, 1000, 0.1)
+    of_day = MODELS["api_revenue"](1800, 1000, 100, 0.1, 0.75, 3.0)
+    assert of_query.llm_usd_per_query == of_day.usd_per_day
+
+
+def test_more_cached_than_read_is_refused() -> None:
+    with pytest.raises(InputError, match=r"query\.cached_tokens \(=5000\.0\): must be at most input_tokens \(= 1800\)"):
+        call(cached_tokens="5000 tokens/query")
+
+
+def test_what_is_not_given_cannot_be_varied() -> None:
+    asked = {"of": "query.usd_per_query", "inputs": ["query.usd_per_million_cached"]}
+    with pytest.raises(InputError, match="cannot be varied: it is not given"):
+        worked_out(steps=[a_step("query", "api_call", **CALL)], answer="x", sensitivity=asked)
 
 
 def test_ranges_are_those_of_the_signature() -> None:

@@ -239,6 +239,9 @@ def test_the_verbs_are_those_of_the_contract_in_its_order():
         "loadtest",
         "calibrate",
         "validate",
+        "manifests",
+        "export",
+        "drift",
     ]
     assert [*verbs, "report", "catalogue", "schema"] == cli.list_commands(None)  # type: ignore[arg-type]
 

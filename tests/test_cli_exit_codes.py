@@ -21,7 +21,7 @@ REFUSED = [
     (["plan"], "Missing argument 'SCENARIO'", "no scenario"),
     (["plna", "ai-search"], "No such command 'plna'", "no such verb"),
     (["plan", "ai-search", "--sed", "3"], "No such option", "no such option"),
-    (["plan", "ai-serch"], "nor a shipped example (ai-search, chat-closed-loop, ", "shipped names are listed"),
+    (["plan", "ai-serch"], "nor a shipped example (ai-search, ai-search-h100, ", "shipped names are listed"),
     (["plan", "ai-serch"], "nearest: ai-search", "with the nearest one"),
     (["plan", "folder/ai-search"], "no such file", "a path elsewhere is not an example's name"),
     (["plan", "."], "is a folder", "a folder is no scenario"),

@@ -71,14 +71,14 @@ BY_HAND: list[tuple[Basis, float, float, float, str]] = [
     ),
     (
         list_price(QueryTokens(4000.0, 1200.0, 1000.0), ListPrice(1.0, 1.0)),
-        0.001,
+        0.001 / 4,
         0.001,
         1000e-6 + 1200e-6,
         "four answers to a prompt of 1,000: the prompt is billed once",
     ),
     (
         list_price(QueryTokens(4000.0, 1200.0, 1000.0, cached=3400.0), ListPrice(1.0, 1.0, 0.0)),
-        0.0006,
+        0.0006 / 4,
         0.001,
         600e-6 + 1200e-6,
         "600 of the prompt are computed once: 400 were cached before, free; the three repeats are not billed",

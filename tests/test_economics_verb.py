@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from planner.cli.app import cli
 from planner.economics.cases import names, shipped
+from planner.economics.cases.sentence import parts_of
 from planner.summary.case import answer_sentence, case_text
 from planner.summary.layout import WIDTH
 from planner.summary.quantities import amount, value_text
@@ -208,7 +209,9 @@ def test_amounts_have_no_trailing_zeros_and_no_false_ones_removed() -> None:
 
 def test_an_answer_takes_numbers_or_per_cents() -> None:
     outputs = {"a.cost": (0.0123, "USD/query"), "a.share": (0.172, "")}
-    assert answer_sentence("{a.cost} is {a.share%}, {a.share}", outputs) == "$0.0123/query is 17.2 %, 0.172"
+    parts = parts_of("{a.cost} is {a.share%}, {a.share}")
+    told = [part if isinstance(part, str) else (*outputs[part.path], part.per_cent) for part in parts]
+    assert answer_sentence(told) == "$0.0123/query is 17.2 %, 0.172"
 
 
 def test_text_needs_nothing_but_the_document() -> None:

@@ -38,6 +38,7 @@ def answer(*arguments: str) -> dict[str, Any]:
 
 PLANS = [
     ("ai-search", 16),
+    ("ai-search-h100", 24),
     ("two-stage-search", 1),
     ("moe-vs-dense", 12),
     ("demo", 1),
@@ -99,7 +100,7 @@ def test_the_trace_example_replays_a_file_named_on_the_command_line(tmp_path, mo
 
 def test_every_example_is_run_by_a_test():
     tested = {"ai-search", "two-stage-search", "moe-vs-dense", "chat-closed-loop", "trace-azure", "demo", "cpu-tiny"}
-    tested |= {"chat-sessions", "subscription-chat"}
+    tested |= {"ai-search-h100", "chat-sessions", "subscription-chat"}
     assert tested == {path.stem for path in EXAMPLES}
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from planner import Scenario, plan
 from planner.scenario import Lognormal, Normal, Uniform
-from planner.studies.answer_length import margin_after_training, mean_of, scaled, shorter_answers
+from planner.studies.answer_length import margin_after_training, shorter_answers
 from planner.studies.chosen import pinned
 from planner.studies.fleet_runs import fleet_runs
 from planner.studies.levers import levers, marginal_cost, skip_llm, smaller
+from planner.studies.token_counts import mean_of, scaled
 
 REQUESTS = 2000
 BASE: dict[str, Any] = {

@@ -11,7 +11,7 @@ import pytest
 
 import planner
 from planner import Scenario, plan
-from planner.economics import Patience, lost_queries
+from planner.economics import Demand, Patience, lost_queries
 from planner.economics.bases import ListPrice, QueryTokens, list_price
 from planner.errors import InputError, MisfitError, UnknownNameError
 from planner.pricing import leaving, priced
@@ -253,6 +253,7 @@ def test_who_leaves_is_told_by_every_simulated_latency(plain: dict[str, Any]):
 def test_nobody_who_leaves_is_nothing_that_changes(plain: dict[str, Any]):
     document = planned(revenue=SMALL["revenue"] | {"abandonment": STAY | {"per_100ms": 0}})
     assert document["revenue"]["abandonment"]["lost_share"] == 0
+    assert plain["revenue"]["lines"] == document["revenue"]["lines"]  # no line that takes off nothing
     for key in ("cost", "margin", "break_even", "cost_lines", "day", "load_shape"):
         assert document[key] == plain[key], key
 
@@ -262,10 +263,33 @@ def test_users_wait_for_what_the_scenario_says(metric: str):
     told = SMALL["revenue"] | {"abandonment": STAY | {"metric": metric, "after_ms": 0}}
     ttft_ms, e2e_ms = np.array([100.0, 300.0]), np.array([1000.0, np.inf])
     latencies = Latencies(ttft_ms, ttft_ms, e2e_ms, e2e_ms, np.zeros(2, np.int64))
-    found = leaving(Scenario.from_dict(SMALL | {"revenue": told}), latencies, 0.75)
+    demand = Demand(10.0, uncached_share=0.75)
+    found = leaving(Scenario.from_dict(SMALL | {"revenue": told}), demand, lambda of_peak: latencies)
     patience = Patience(metric, 0.02, 0)  # type: ignore[arg-type]
     expected = lost_queries({"ttft": ttft_ms, "e2e": e2e_ms}[metric], patience, 0.75)
-    assert (patience, expected) == found
+    assert found is not None
+    assert patience == found[0]
+    assert (expected.share, expected.share_100ms_later) == (found[1].share, found[1].share_100ms_later)
+
+
+def test_quiet_hours_lose_less_and_count_with_their_queries():
+    """Twelve hours at the peak and twelve at a quarter of it: the day loses less than its busiest hour."""
+    told = planned(revenue=SMALL["revenue"] | {"abandonment": STAY})["revenue"]["abandonment"]
+    assert 0.8 * told["lost_share_at_peak"] < told["lost_share"] < told["lost_share_at_peak"]
+    flat = planned(revenue=SMALL["revenue"] | {"abandonment": STAY}, traffic={"peak_qps": 60.0})
+    gone = flat["revenue"]["abandonment"]
+    assert gone["lost_share"] == gone["lost_share_at_peak"] == told["lost_share_at_peak"]
+    assert "the day is flat" in " ".join(flat["economics_notes"])
+
+
+def test_ads_that_nobody_stays_for_are_counted():
+    ads = {"ecpm_usd": 5, "ads_per_query": 2, "fill": 0.8, "commercial_share": 0.25}
+    revenue = planned(revenue={"ads": ads, "abandonment": STAY})["revenue"]
+    assert revenue["impressions_per_query"] == pytest.approx(0.4)
+    lost = revenue["abandonment"]["lost_share"] * QUERIES * 0.4
+    assert lost == pytest.approx(revenue["abandonment"]["lost_impressions"])
+    flat = planned(revenue=SMALL["revenue"] | {"abandonment": STAY})["revenue"]["abandonment"]
+    assert flat["lost_impressions"] is None
 
 
 def test_ads_on_a_share_of_the_queries():

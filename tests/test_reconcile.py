@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from planner.records import RequestRow
 from planner.simulation.outcome import Outcome
 from planner.studies.chosen import pinned
 from planner.studies.fleet_runs import FleetRuns, fleet_runs
+from planner.studies.list_prices import public_price
 from planner.studies.model_sizes import parameters
-from planner.studies.reconcile import PUBLIC_PRICE, query_tokens, reconcile, served_peak
+from planner.studies.reconcile import query_tokens, reconcile, served_peak
 from tests.simulated_records import BASE, write_records
 
 REQUESTS = 3000
@@ -119,6 +121,20 @@ def test_longer_prompts_take_more_of_the_busy_time():
     assert shares[0] < shares[1]
 
 
+def test_what_the_prefix_cache_holds_takes_none_of_the_busy_time():
+    """The prompts' part of the time shrinks by the share that is cached, all else equal."""
+    stage = BASE["query"]["stages"][0] | {"prompt_tokens": 800, "shared_prefix": {"tokens": 500}}
+    asked, document, runs = planned(**{"query.stages": [stage]})
+    outcome = runs.at(document["fleet"]["replicas"] - 1)
+    tokens = query_tokens(asked, runs.load, outcome)
+    held = tokens.cached / tokens.prompt
+    assert 0.3 < held < 0.7
+    cold = served_peak(asked, document, runs, outcome, replace(tokens, cached=0.0)).input_share
+    warm = served_peak(asked, document, runs, outcome, tokens).input_share
+    assert 0 < cold < 1
+    assert cold * (1 - held) == pytest.approx(warm, rel=1e-9)
+
+
 def test_two_data_parallel_ranks_are_both_counted():
     """Busy seconds are each rank's; a replica of two ranks has a GPU for each."""
     asked, document, runs = planned(**{"engine.data_parallel_size": 2})
@@ -149,7 +165,7 @@ def test_prompts_of_several_samples_are_billed_once_and_computed_for_each():
 
 def test_the_price_given_stands_before_the_scenarios_own_and_that_before_a_public_one(answered: Planned):
     public = by_name(laid_out(answered)["bases"])["list price"]
-    assert public["usd_per_1k_output"] == pytest.approx(PUBLIC_PRICE.output_usd / 1000)
+    assert public["usd_per_1k_output"] == pytest.approx(public_price().output_usd / 1000)
     assert "2026-09-07" in public["assumed"][0]
     api = {"usd_per_million_input": 1.0, "usd_per_million_output": 4.0, "usd_per_million_cached_input": 0.1}
     sold = planned(revenue={"api": api})

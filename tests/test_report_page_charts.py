@@ -14,9 +14,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import planner.report
-from planner.report.page_charts import capacity_chart, latency_chart
-from planner.report.page_charts_money import hourly_cost_chart, tornado_chart, waterfall_chart
-from planner.report.page_money import margin_lines
+from planner.report.page.break_even import margin_lines
+from planner.report.page.charts import capacity_chart, latency_chart
+from planner.report.page.charts_money import hourly_cost_chart, tornado_chart, waterfall_chart
 from planner.report.svg import VARIABLES, draw, linear_ticks, log_ticks
 from planner.summary.words import usd
 from tests.report_documents import full, histogram, losing
@@ -126,13 +126,26 @@ def test_waterfall_bars_end_where_the_step_leaves_the_fleet_and_show_what_it_too
     assert "left out" in said
 
 
-def test_tornado_bars_reach_from_the_plan_to_both_ends():
+@pytest.mark.parametrize("medians", [None, 0.041], ids=["no medians: from the plan", "from the medians"])
+def test_tornado_bars_reach_from_the_medians_to_both_ends(medians):
     rows = full()["uncertainty"]["tornado"][:2]
     plan = full()["margin"]["usd_per_query"]
-    (axes,) = painted(tornado_chart(rows, ("margin_low", "margin_high"), plan, usd)).axes
-    ends = [bar.get_x() + bar.get_width() for bar in axes.patches]
-    assert [row[key] for row in rows for key in ("margin_low", "margin_high")] == pytest.approx(ends, abs=1e-15)
-    assert {plan} == {bar.get_x() for bar in axes.patches}
+    (axes,) = painted(tornado_chart(rows, ("margin_low", "margin_high"), medians, plan, usd)).axes
+    ends = sorted(bar.get_x() + bar.get_width() for bar in axes.patches)
+    assert sorted(row[key] for row in rows for key in ("margin_low", "margin_high")) == pytest.approx(ends, abs=1e-15)
+    begin = plan if medians is None else medians
+    assert {begin} == {bar.get_x() for bar in axes.patches}
+    lines = {line.get_label(): line.get_xdata()[0] for line in axes.lines}
+    assert begin in lines.values()
+    assert ("as planned" in lines) == (medians is not None)
+    assert lines.get("as planned", plan) == plan
+
+
+def test_of_two_ends_on_one_side_the_nearer_lies_in_front_of_the_other():
+    rows = [{"name": "load", "margin_low": 0.030, "margin_high": 0.035}]
+    (axes,) = painted(tornado_chart(rows, ("margin_low", "margin_high"), 0.04, None, usd)).axes
+    assert [-0.010, -0.005] == pytest.approx([bar.get_width() for bar in axes.patches])
+    assert {None} == {bar.get_alpha() for bar in axes.patches}  # no third colour where they overlap
 
 
 TICKS = [

@@ -97,7 +97,7 @@ def test_the_text_says_each_answer_once_within_a_terminals_width(answer: Scenari
     assert any(line.endswith(("best", "best, planned")) for line in text.splitlines())
     assert "60.0 % that carry no ads" in text
     assert "A query with ads earns" in text
-    assert "The fleet sizes below count each hour with its own" in " ".join(text.split())
+    assert "By each hour's own latencies, simulated at a few loads of the day." in " ".join(text.split())
     assert "None" not in text
     assert "nan" not in text
 
@@ -172,12 +172,14 @@ def test_the_command_prints_json_with_its_bases(tmp_path: Path):
     path = tmp_path / "recorded.yaml"
     path.write_text(json.dumps(RECORDED | {"prices": {"gpu_hour_usd": 2.0}}))
     records = write_records(tmp_path / "run.jsonl", Scenario.from_dict(RECORDED))
-    given = ["--records", str(records), "--mfu", "0.4", "--list-price", "0.2,0.8"]
+    given = ["--records", str(records), "--mfu", "0.4", "--list-price", "0.2,0.8", "--provider-margin", "0.3"]
     code, text = ran(str(path), "--json", "--reconcile", "--requests", str(REQUESTS), *given)
     assert code == 0
     document = json.loads(text)
     assert ["list price", "FLOP", "measured", "simulated"] == [basis["name"] for basis in document["bases"]]
     assert 0.0008 == pytest.approx(document["bases"][0]["usd_per_1k_output"])
+    factors = {factor["name"]: factor["value"] for factor in document["gaps"][0]["factors"]}
+    assert factors["seller's margin"] == pytest.approx(0.7)
 
 
 def test_a_scenario_that_no_fleet_fits_exits_with_one(file: str):
@@ -188,6 +190,9 @@ def test_a_scenario_that_no_fleet_fits_exits_with_one(file: str):
 BAD = [
     (["--mfu", "0.4"], "--mfu: needs --reconcile", "it would change nothing"),
     (["--list-price", "1,2"], "--list-price: needs --reconcile", "likewise"),
+    (["--provider-margin", "0.3"], "--provider-margin: needs --reconcile", "likewise"),
+    (["--reconcile", "--provider-margin", "30"], "--provider-margin 30: must be a share", "per cent for a share"),
+    (["--reconcile", "--provider-margin", "nan"], "--provider-margin nan: must be a share", "no number"),
     (["--reconcile", "--mfu", "1.4"], "--mfu 1.4: must be above 0 and at most 1", "a share"),
     (["--reconcile", "--mfu", "nan"], "--mfu nan: must be above 0", "no number"),
     (["--reconcile", "--list-price", "1"], "--list-price 1: must be two prices", "in and out"),

@@ -22,7 +22,7 @@ from planner.simulation.load import Load
 from planner.simulation.outcome import served, summarise
 from planner.sizing.search import demand_of
 from planner.specs import Limit
-from tests.test_sessions_fleet import CHAT, THREE, TWO, run, sessions
+from tests.session_loads import CHAT, THREE, TWO, run, sessions
 
 NAN = float("nan")
 

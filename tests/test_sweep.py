@@ -165,7 +165,7 @@ def test_the_table_has_a_column_for_each_varied_key_and_one_row_a_point(plans):
 def test_the_printed_table_shows_fleet_money_and_reasons(plans):
     columns, rows = sweep_table(sweep(SCENARIO, {"peak_qps": [20, 400]}).as_dict())
     shown = [dict(zip(columns, row, strict=True)) for row in rows]
-    assert ("20", "2", "0.002", "0.038", "50%", "") == tuple(
+    assert ("20", "2", "$0.00200", "$0.0380", "50%", "") == tuple(
         shown[0][name] for name in ("peak_qps", "GPUs", "USD/query", "margin USD/query", "busy", "")
     )
     assert ("-", "no fleet fits: p99_ttft_ms is 2000 > 1000 (and 1 more candidates)") == (

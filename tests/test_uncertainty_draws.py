@@ -12,11 +12,12 @@ import pytest
 from planner import Scenario
 from planner.deployment import deploy, draw_worlds, make_load, only_candidate, run, run_length
 from planner.scenario import Uncertainty
-from planner.studies.uncertainty_answers import quantiles
-from planner.studies.uncertainty_design import most_rate, spread, with_outputs
-from planner.studies.uncertainty_draws import draw_scores, factors_of, lognormal
-from planner.studies.uncertainty_surface import At, Idle, Point, fit, fit_with_error
-from planner.studies.uncertainty_worlds import (
+from planner.studies.uncertainty.answers import quantiles
+from planner.studies.uncertainty.design import spread
+from planner.studies.uncertainty.draws import draw_scores, factors_of, lognormal
+from planner.studies.uncertainty.laboratory import most_rate, with_outputs
+from planner.studies.uncertainty.surface import At, Idle, Point, fit, fit_with_error
+from planner.studies.uncertainty.worlds import (
     StepTimes,
     busy_seconds,
     from_worlds,
@@ -159,12 +160,12 @@ TIGHT = Idle((0.5, 2.0), (0.6, 0.6), (0.1, 0.2))
 
 
 @pytest.mark.parametrize("idle", [EASY, TIGHT], ids=["easy limits", "a limit that an idle fleet comes near"])
-def test_a_law_within_the_surface_s_reach_is_found_exactly(idle: Idle) -> None:
+def test_a_law_within_the_surface_s_reach_is_found(idle: Idle) -> None:
+    """To 0.3 %, which is the ridge's: rates differ by 2.7 here. Least squares, a ridge of 0, would find it exactly."""
     surface = fit_with_error(points(idle), idle)
     for f, t, n in [(0.9, 0.8, 5), (1.0, 1.0, 12), (1.25, 1.3, 30)]:
-        assert float(surface.rate_per_replica(At(f, 1.0, t), n)) == pytest.approx(law(f, 1.0, t, n, idle), rel=1e-6)
-    # A point at the edge is beyond the others, where the fitted part stays as it is: most are exact, not all.
-    assert surface.typical_error == pytest.approx(0.0, abs=1e-6)
+        assert float(surface.rate_per_replica(At(f, 1.0, t), n)) == pytest.approx(law(f, 1.0, t, n, idle), rel=3e-3)
+    assert surface.typical_error == pytest.approx(0.0, abs=3e-3)
 
 
 def test_noise_in_the_points_shows_as_the_surface_s_error() -> None:

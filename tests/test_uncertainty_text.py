@@ -7,22 +7,24 @@ from typing import Any
 
 import pytest
 
+import planner
 from planner.studies.uncertainty import with_uncertainty
 from planner.summary.uncertainty import uncertainty_lines
-from tests.test_uncertainty import REQUESTS, VARIED, planned, scenario
+from tests.uncertain_fleets import FEW, VARIED, scenario
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
     """A plan with its uncertainty: step time from its worlds, load, revenue and price drawn."""
-    return with_uncertainty(planned(scenario()), scenario(VARIED), requests=REQUESTS).as_dict()
+    few = planner.plan(scenario(), requests=FEW, worlds=0)
+    return with_uncertainty(few, scenario(VARIED), requests=FEW).as_dict()
 
 
 def test_the_block_says_how_sure_in_the_document_s_own_figures(document: dict[str, Any]) -> None:
     lines = uncertainty_lines(document)
     text = " ".join(" ".join(lines).split())
     found = document["uncertainty"]
-    assert lines[1] == "How sure: 400 draws of what is not known"
+    assert lines[1] == "How sure: 300 draws of what is not known"
     assert all(len(line) <= 100 for line in lines)
     assert f"limits hold {100 * found['p_slo_held']:.1f} % of the draws" in text
     assert f"{found['gpus']['p50']:.0f} in 50 % of the draws" in text

@@ -4,7 +4,7 @@
 the document prints. The rule: |ours − exact| <= rtol·|exact| always; where `agrees` is yes also
 |ours − printed| <= tolerance; where it is no (a control, or an error of the document) ours must lie outside.
 `from` = input marks figures that a document only states, or that repeat an input by identity: a case carries them
-unharmed, and may not call them reproduced.
+unharmed, within the tolerance of what is printed too, and may not call them reproduced.
 """
 
 from __future__ import annotations
@@ -79,6 +79,12 @@ def test_the_table_has_all_67_examples_and_uses_all_30_cases() -> None:
     assert len(names()) == 30
 
 
+def test_a_figure_that_is_printed_has_its_tolerance_and_its_verdict() -> None:
+    assert {(True, True, True), (False, False, False)} == {
+        (row.printed is not None, row.tolerance is not None, row.agrees is not None) for row in ROWS
+    }
+
+
 def test_the_shipped_cases_are_those_that_were_asked_for() -> None:
     asked = (
         "chatgpt-equivalent-search, two-stage-search-summarizer, api-list-price, gpt3-a100-flops, gpt3-tpuv4-flops, "
@@ -111,7 +117,9 @@ def test_controls_and_the_documents_errors_do_not_agree(row: Row) -> None:
 
 
 @pytest.mark.parametrize(
-    "row", [row for row in ROWS if row.printed is not None], ids=lambda row: f"{row.id}:{row.output}"
+    "row",
+    [row for row in ROWS if row.printed is not None and not row.only_input],
+    ids=lambda row: f"{row.id}:{row.output}",
 )
 def test_every_printed_figure_stands_in_its_case_with_the_same_verdict(row: Row) -> None:
     """So that the command's text says of each what the table says."""
@@ -127,7 +135,7 @@ def test_every_printed_figure_stands_in_its_case_with_the_same_verdict(row: Row)
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.only_input], ids=lambda row: f"{row.id}:{row.output}")
 def test_what_is_only_stated_is_not_called_reproduced(row: Row) -> None:
-    assert row.printed is None
+    assert row.agrees is not False
     assert row.output not in [printed["output"] for printed in answer(row.case).document["printed"]]
 
 

@@ -24,7 +24,7 @@ from planner.summary.quantities import amount
 
 Document = Mapping[str, Any]
 WIDTH = 124
-MOST = 4  # printed figures and assumptions that a section names, of each kind; the command has all
+MOST = 3  # printed figures and assumptions that a section names, of each kind; the command has all
 FAR = 0.01  # a figure that is further off says why
 PAGE = Path(__file__).parents[1] / "docs" / "economics-cases.md"
 OWN = """\
@@ -83,8 +83,8 @@ planner economics two-stage-search-summarizer --json
 planner economics my-search.yaml                        # a case file of one's own
 ```
 
-Each prints every step with its intermediate values, the case with other inputs, and what moves the answer. Here is the
-short of it.
+Each prints every step with its intermediate values, the case with other inputs, and what moves the answer. Here a case
+is its answer, its printed figures beside ours, and where ours departs and why.
 
 "Reproduced" is said only of a printed figure that ours meets within its tolerance and that should. A control (another
 reading of the document) and an error of the document are held against ours too, and said not to reproduce, with
@@ -105,7 +105,7 @@ model call. A cent is a US cent. GB are 10⁹ bytes, GiB 2³⁰. A year has 365 
 
 def page() -> str:
     """The whole page."""
-    cases = [answer_case(shipped(name)).as_dict() for name in names()]
+    cases: list[Document] = [answer_case(shipped(name)).as_dict() for name in names()]
     told = [HEAD, _overview(cases), *(_case(case) for case in cases)]
     return "\n".join([*told, _own(), _keys(), UNITS.format(units=known_units()), _models()])
 
@@ -114,14 +114,14 @@ def page() -> str:
 
 
 def _overview(cases: list[Document]) -> str:
-    """A line for each case: its answer's first sentence, and how many printed figures that should reproduce do."""
-    lines = ["## The shipped cases", "", "| case | answer | document | reproduced | errors, controls |"]
+    """A line for each case: what it works out, and how many printed figures that should reproduce do."""
+    lines = ["## The shipped cases", "", "| case | what it works out | document | reproduced | errors, controls |"]
     lines += ["| --- | --- | --- | --- | --- |"]
     for case in cases:
         held, apart = _printed(case)
         due = sum(row["agrees"] for row in case["printed"])
-        first = re.split(r"(?<=\.) ", case["answer"])[0]
-        cells = [f"[{case['case']}](#{case['case']})", first, _document(case), f"{len(held)} of {due}" if due else "–"]
+        cells = [f"[{case['case']}](#{case['case']})", case["title"], _document(case)]
+        cells.append(f"{len(held)} of {due}" if due else "–")
         lines.append(f"| {' | '.join(cells)} | {len(apart) or '–'} |")
     said = "–: the document prints no figure of it. Its errors and the controls are figures that ours should not meet."
     return "\n".join([*lines, "", *wrap(said, WIDTH), ""])
@@ -133,14 +133,15 @@ def _document(case: Document) -> str:
 
 
 def _case(case: Document) -> str:
-    """A short section: the answer, printed against ours, what is assumed."""
+    """A short section: the answer's first sentence, printed against ours, where it departs and why, what is assumed."""
     held, apart = _printed(case)
     assumed = [row for row in case["provenance"] if row["kind"] == "assumed"]
     steps = {step["id"] for step in case["steps"]}
     assumed.sort(key=lambda row: row["what"].split(".")[0] not in steps)  # what a simulation assumes comes last
-    lines = [f"### {case['case']}", "", *wrap(case["answer"], WIDTH), ""]
+    first = re.split(r"(?<=\.) ", case["answer"])[0]
+    lines = [f"### {case['case']}", "", *wrap(first, WIDTH), ""]
     lines += _items("Reproduced", [_figure(row) for row in held])
-    lines += _items("Not reproduced", [_figure(row) for row in apart])
+    lines += _items("Departs", [_figure(row) for row in apart])
     lines += _items("Assumed", [f"{row['what']} {row['value'] or ''}".rstrip() for row in assumed])
     return "\n".join([*lines, ""]) if lines[-1] else "\n".join(lines)
 
@@ -189,7 +190,7 @@ $ planner economics my-search.yaml
 
 
 def _keys() -> str:
-    tables = [
+    tables: list[tuple[str, type[BaseModel]]] = [
         ("The file", Case),
         ("`source`", Source),
         ("`steps[]`", Step),
@@ -233,13 +234,15 @@ def _models() -> str:
         "",
         "What a step may name. An input in parentheses has a default; a range stands after its unit.",
         "",
+        "| model | what | in | out |",
+        "| --- | --- | --- | --- |",
     ]
     for name, model in ALL_MODELS.items():
         signed = signature(model)
-        lines += [f"`{name}`: {signed.summary}", ""]
-        lines += [f"- in: {', '.join(_input(item) for item in signed.inputs.values())}"]
-        lines += [f"- out: {', '.join(_output(item) for item in signed.outputs.values())}", ""]
-    return "\n".join(lines)
+        given = ", ".join(_input(item) for item in signed.inputs.values())
+        made = ", ".join(_output(item) for item in signed.outputs.values())
+        lines.append(f"| `{name}` | {signed.summary} | {given} | {made} |")
+    return "\n".join([*lines, ""])
 
 
 def _input(item: Input) -> str:

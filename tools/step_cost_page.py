@@ -178,7 +178,8 @@ def overheads() -> str:
     for row in _read("overheads.csv"):
         value, sd = float(row["value"]), float(row["log_sd"])
         unit = "" if row["unit"] == "1" else f" {row['unit'].replace('us', 'µs')}"
-        interval = f"{value * exp(-NORMAL_80 * sd):.3g} to {value * exp(NORMAL_80 * sd):.3g}{unit}"
+        high = min(value * exp(NORMAL_80 * sd), float(row["most"] or "inf"))
+        interval = f"{value * exp(-NORMAL_80 * sd):.3g} to {high:.3g}{unit}"
         rests = row["fitted_to"] if row["kind"] == "fitted" else row["source"]
         lines.append([f"`{row['quantity']}`", f"{value:.4g}{unit}", interval, row["kind"], rests])
     return _table(["overhead", "value", "80 % interval", "kind", "fitted to, or why"], lines)

@@ -8,6 +8,7 @@ Reading guide, from the outside in:
 * `hardware.gpu("h100-sxm-80gb")` gives a `specs.Gpu`.
 * `prices.gpu_hour("h100-sxm-80gb", "on-demand")` gives a price with its range, source, date and confidence.
 * `engine_defaults.engine_defaults(gpu, "0.32")` gives what `vllm serve` would choose by itself.
+* `token_prices` list prices of APIs in USD per million tokens, with first and last day.
 * `tables` reads the CSV files; nothing else does.
 
 The facts are in `data/*.csv`. Every row names its source and the day it was read; a column's unit is in its name.

@@ -1,7 +1,7 @@
 """The group of verbs, and what becomes of errors: exit codes and one line on standard error.
 
-0 answered · 1 no fleet fits, no load holds, a load test's run is invalid · 2 bad input · 3 the endpoint failed · 130
-interrupted · 141 the reader of our output went away.
+0 answered · 1 no fleet fits, no load holds, a load test's run is invalid, a fleet drifts · 2 bad input · 3 the
+endpoint failed · 130 interrupted · 141 the reader of our output went away.
 An exception that nobody raised on purpose is a defect and leaves its traceback.
 """
 
@@ -22,10 +22,13 @@ import click
 from planner.cli.calibrate import calibrate
 from planner.cli.capacity import capacity
 from planner.cli.catalogue import catalogue
+from planner.cli.drift import drift
 from planner.cli.economics import economics
 from planner.cli.emulate import emulate
+from planner.cli.export import export
 from planner.cli.init import init
 from planner.cli.loadtest import loadtest
+from planner.cli.manifests import manifests
 from planner.cli.plan import plan
 from planner.cli.report import report
 from planner.cli.schema import schema
@@ -139,8 +142,8 @@ def cli(context: click.Context) -> None:
     ad revenue pay for it?
 
     SCENARIO is a YAML file, or the name of a shipped example such as ai-search. Answers go to standard output,
-    progress and errors to standard error. Exit codes: 0 answered, 1 no fleet fits, no load holds or a load test is
-    invalid, 2 bad input, 3 the endpoint failed, 130 interrupted.
+    progress and errors to standard error. Exit codes: 0 answered, 1 no fleet fits, no load holds, a load test is
+    invalid or a fleet drifts beyond its limit, 2 bad input, 3 the endpoint failed, 130 interrupted.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -157,6 +160,9 @@ for verb in (
     loadtest,
     calibrate,
     validate,
+    manifests,
+    export,
+    drift,
     report,
     catalogue,
     schema,

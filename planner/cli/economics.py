@@ -13,6 +13,7 @@ from planner.cli.economics_scenario import (
     refuse_scenario_options,
     scenario_money_options,
 )
+from planner.cli.economics_years import CHANGES, answer_years, refuse_changes, years_options
 from planner.cli.output import compile_note, json_text, print_table
 from planner.errors import ScenarioError, nearest_names
 
@@ -25,6 +26,7 @@ DOCUMENT_WIDTH = 44
 @click.command(short_help="What queries cost and earn: of a scenario, and of named cases.")
 @click.argument("source", metavar="CASE|SCENARIO", required=False)
 @scenario_money_options
+@years_options
 @click.option("--list", "listed", is_flag=True, help="Name the shipped cases.")
 @click.option(
     "--set",
@@ -36,12 +38,18 @@ DOCUMENT_WIDTH = 44
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 def economics(
-    source: str | None, listed: bool, settings: tuple[str, ...], as_json: bool, **of_scenario: Any
+    source: str | None,
+    listed: bool,
+    settings: tuple[str, ...],
+    as_json: bool,
+    years: int | None,
+    **of_scenario: Any,
 ) -> int | None:
     """Work out a case: what a query, a token or a training run costs, step by step, with units.
 
     Of a SCENARIO: the plan's money in short, revenue at risk, the service level worth asking for, what would make a
-    query earn more, and with --reconcile its cost on four bases. Exit code 1: no fleet fits.
+    query earn more, and with --reconcile its cost on four bases; with --years N instead its fleet, cost and margin in
+    the years ahead. Exit code 1: no fleet fits.
 
     CASE is the name of a shipped case or a case file of one's own. Each system of the source documents is a case; the
     answer shows every step with its numbers, holds the result against what the document prints, and says what is
@@ -52,24 +60,30 @@ def economics(
     planner economics two-stage-search-summarizer
     planner economics two-stage-search-summarizer --set budget.fan_out=5 --json
     planner economics ai-search --reconcile --list-price 0.75,3.75
+    planner economics ai-search --years 3 --traffic-change 0.3
     """
+    changes = {key: of_scenario.pop(key) for key in CHANGES}
+    if years is None:
+        refuse_changes(changes)
     if listed:
         if source is not None or settings:
             raise click.UsageError("--list: takes neither a case nor --set.")
-        refuse_scenario_options(**of_scenario)
+        refuse_scenario_options(**of_scenario, years=years)
         _list(as_json)
         return None
     if source is None:
         raise click.UsageError("give a CASE or a SCENARIO, or --list to see the shipped cases.")
     if is_scenario(source):
+        if years is not None:
+            return answer_years(source, settings, as_json, years, changes, **of_scenario)
         return answer_scenario(source, settings, as_json, **of_scenario)
-    refuse_scenario_options(**of_scenario)
+    refuse_scenario_options(**of_scenario, years=years)
     case = _find(source)
-    changes = _changes(settings)
+    set_to = _changes(settings)
     from planner.studies.simulated_cases import answer_case
 
     with compile_note():
-        answer = answer_case(case, changes)
+        answer = answer_case(case, set_to)
     click.echo(json_text(answer.as_dict()) if as_json else str(answer))
     return None
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,12 +17,13 @@ from planner.errors import ScenarioError
 
 if TYPE_CHECKING:
     from planner.economics.bases import ListPrice
+    from planner.scenario import Scenario
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def scenario_money_options(command: F) -> F:
-    """--reconcile, --list-price, --mfu, --records, --requests, --seed: what a scenario takes and a case does not."""
+    """--reconcile with its options, --requests, --seed: what a scenario takes and a case does not."""
     for decorate in (
         click.option("--seed", type=click.IntRange(min=0), help="Of a scenario: random seed (default 0)."),
         click.option(
@@ -36,6 +39,12 @@ def scenario_money_options(command: F) -> F:
             help="With --reconcile: records of a load test, for the measured basis.",
         ),
         click.option("--mfu", type=float, metavar="SHARE", help="With --reconcile: MFU of the FLOP basis, as 0.4."),
+        click.option(
+            "--provider-margin",
+            type=float,
+            metavar="SHARE",
+            help="With --reconcile: the seller's gross margin in the list price, as 0.3.",
+        ),
         click.option(
             "--list-price",
             metavar="IN,OUT",
@@ -82,6 +91,7 @@ def answer_scenario(
     *,
     reconcile: bool,
     list_price: str | None,
+    provider_margin: float | None,
     mfu: float | None,
     records: Path | None,
     requests: int | None,
@@ -89,9 +99,13 @@ def answer_scenario(
 ) -> int:
     """Print the economics of a scenario; the exit code is that of `plan`."""
     if not reconcile:
-        for name, value in (("--list-price", list_price), ("--mfu", mfu), ("--records", records)):
+        beside = {"--list-price": list_price, "--provider-margin": provider_margin, "--mfu": mfu, "--records": records}
+        for name, value in beside.items():
             if value is not None:
                 raise click.UsageError(f"{name}: needs --reconcile.")
+    if provider_margin is not None and not 0 <= provider_margin < 1:
+        rule = "must be a share of at least 0 and below 1, as 0.3 for 30 %."
+        raise click.UsageError(f"--provider-margin {provider_margin:g}: {rule}")
     if mfu is not None and not 0 < mfu <= 1:
         raise click.UsageError(f"--mfu {mfu:g}: must be above 0 and at most 1: a share of the GPU's peak FLOP/s.")
     price = None if list_price is None else _list_price(list_price)
@@ -100,6 +114,8 @@ def answer_scenario(
     check_length(scenario, requests=requests)
     from planner.studies.scenario_economics import economics
 
+    if reconcile:
+        price = _with_margin(scenario, price, provider_margin)
     with compile_note(), progress_bar() as progress:
         answer = economics(
             scenario,
@@ -113,6 +129,17 @@ def answer_scenario(
         )
     click.echo(json_text(answer.as_dict()) if as_json else str(answer))
     return 0 if answer.feasible else 1
+
+
+def _with_margin(scenario: Scenario, price: ListPrice | None, margin: float | None) -> ListPrice:
+    """The list price to be taken with the seller's margin; a warning where it is a public one that has ended."""
+    from planner.studies.list_prices import asked_price, ended
+
+    asked = asked_price(scenario, price)
+    late = ended(date.today().isoformat()) if asked.assumed else None
+    if late:
+        click.echo(f"Warning: {late}.", err=True)
+    return replace(asked, provider_margin=margin)
 
 
 def _list_price(text: str) -> ListPrice:

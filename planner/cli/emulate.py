@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import signal
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import click
 
 from planner.cli.options import OutputFile, read_scenario
+from planner.cli.serving import address as address_of
+from planner.cli.serving import warn_of_open_door
 
 MOST_REPLICAS = 256
 
@@ -74,8 +74,8 @@ def emulate(
     names = model_names(served_model_name, deployment, scenario.model)
     count = replicas or scenario.fleet.replicas or 1
     listener = listen(host, port)
-    _warn_of_open_door(host)
-    address = _address(listener.getsockname())
+    warn_of_open_door(host)
+    address = address_of(listener.getsockname())
     model, gpu = deployment.candidate.model.name, deployment.candidate.gpu.name
     ready = (
         f"planner emulate: http://{address}  {model} on {gpu}, {count} replica{'s' if count > 1 else ''}, "
@@ -92,17 +92,3 @@ def emulate(
     if ended == signal.SIGINT:
         raise KeyboardInterrupt
     return 0
-
-
-def _address(name: Any) -> str:
-    host, port, *_ = name
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _warn_of_open_door(host: str) -> None:
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if not loopback:
-        click.echo(f"planner: warning: listening on {host}: whoever reaches it may use it, there is no key", err=True)

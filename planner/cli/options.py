@@ -134,7 +134,9 @@ def find_scenario(source: str) -> Path:
     path = Path(source)
     if path.exists():
         return path
-    shipped = {example.stem: example for example in sorted(examples_folder().glob("*.yaml"))}
+    shipped = {
+        example.stem: example for example in sorted(examples_folder().glob("*.yaml"), key=lambda path: path.stem)
+    }
     found = shipped.get(path.name.removesuffix(".yaml"))
     if found is not None and path.parent in (Path(), Path("examples")):
         return found

@@ -72,6 +72,8 @@ def sweep(
         from planner.report.tables import sweep_table
 
         print_table(*sweep_table(result.as_dict()))
+        for note in result.as_dict()["notes"]:
+            click.echo(f"Note: {note}")
 
 
 def _varied(options: tuple[str, ...]) -> dict[str, list[str]]:

@@ -5,13 +5,14 @@ Reading order: `demand` (queries over one day), `cost` (fleet and prices -> $ pe
 What a GPU-hour is made of: `gpu_price`, from a `mix` of commitments or from `ownership`. What a query earns: `earnings`
 picks among `revenue` (ads), `subscription` and `sales` (tokens, words); `abandonment` takes off what waiting loses.
 Beside the bill: `allocation` (busy and idle), `load_shape` (a fleet that follows the day), `amortisation` (training).
-The model calls' cost said in four ways: `bases`, and in `basis_gaps` what lies between them.
+The model calls' cost said in four ways: `bases`, and in `basis_gaps` what lies between them; `gpu_time` has what FLOP
+take of a GPU.
 The source documents' arithmetic: `cases`, made of `models`, with units by `quantity`.
 Everything is arithmetic on plain numbers: nothing here knows of GPUs, models or how latencies came about.
 A value that was not given stays None all the way to the answer; it never becomes zero.
 """
 
-from planner.economics.abandonment import Lost, Patience, lost_queries, net_of, stay_shares
+from planner.economics.abandonment import Lost, Patience, lost_in_day, lost_queries, net_of, stay_shares
 from planner.economics.allocation import Allocation, allocation
 from planner.economics.amortisation import Training, training_usd_per_query
 from planner.economics.answer import Economics, HourOfDay, unit_economics
@@ -75,6 +76,7 @@ __all__ = [
     "demand_at_own_rate",
     "fleet_cost",
     "load_shape",
+    "lost_in_day",
     "lost_queries",
     "margin",
     "mixed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.economics.checks import not_negative, share
+from planner.economics.demand import FLAT_DAY, Demand
 from planner.economics.lines import money_line
 from planner.economics.revenue import MILLE, Abandonment, Revenue
 from planner.errors import InputError
@@ -16,6 +18,7 @@ from planner.provenance import Provenance
 
 F64 = NDArray[np.float64]
 STEP_MS = 100.0  # patience is stated per 100 ms, and revenue at risk too
+WAIT_LEVELS = (0.25, 0.5, 0.75, 0.9)  # of the peak, beside the peak itself: where waiting is told
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,12 @@ class Patience:
 @dataclass(frozen=True)
 class Lost:
     """Shares of all users' queries, cached ones included, that are left before the answer: as it is, and with every
-    latency 100 ms longer.
+    latency 100 ms longer. `share_at_peak` is that of the busiest hour, where these are a day's.
     """
 
     share: float
     share_100ms_later: float
+    share_at_peak: float | None = None
 
 
 def stay_shares(latency_ms: F64, patience: Patience) -> F64:
@@ -68,13 +72,34 @@ def lost_queries(latency_ms: F64, patience: Patience, uncached_share: float = 1.
     return Lost(uncached_share * as_is, uncached_share * later)
 
 
+def lost_in_day(demand: Demand, lost_at: Callable[[float], Lost]) -> Lost:
+    """Who leaves in 24 hours, each with the latencies of its own load: Σ queries · lost ÷ Σ queries.
+
+    `lost_at(of_peak)` tells it at a share of the peak rate. It is asked at the peak and, where some hour is quieter,
+    at those `WAIT_LEVELS` that the hours lie between; in between it is linear, below the lowest level flat. What is
+    lost grows ever faster with the load, so that both err towards losing more.
+    """
+    day = np.array(FLAT_DAY if demand.day is None else demand.day)
+    of_peak, at_peak = day / day.max(), lost_at(1.0)
+    if of_peak.min() == 1:
+        return replace(at_peak, share_at_peak=at_peak.share)
+    lowest = max((level for level in WAIT_LEVELS if level <= of_peak.min()), default=WAIT_LEVELS[0])
+    quieter = [level for level in WAIT_LEVELS if level >= lowest]
+    told, levels = [*(lost_at(level) for level in quieter), at_peak], [*quieter, 1.0]
+    as_is, later = (
+        float(np.average(np.interp(of_peak, levels, values), weights=day))
+        for values in ([lost.share for lost in told], [lost.share_100ms_later for lost in told])
+    )
+    return Lost(as_is, later, at_peak.share)
+
+
 def net_of(revenue: Revenue, patience: Patience, lost: Lost, day_queries: float) -> Revenue:
-    """Revenue less what is lost with those who leave; its lines end with that loss.
+    """Revenue less what is lost with those who leave; its lines end with that loss, where there is one.
 
     Costs stay: what a user does not wait for has been computed all the same.
     """
     gross = revenue.usd_per_query
-    gone = gross * lost.share
+    gone, shown = gross * lost.share, revenue.impressions_per_query
     at_risk = gross * (lost.share_100ms_later - lost.share)
     after = f" beyond {patience.after_ms:g} ms" if patience.after_ms else ""
     found = Abandonment(
@@ -84,13 +109,15 @@ def net_of(revenue: Revenue, patience: Patience, lost: Lost, day_queries: float)
         at_risk_usd_per_query_per_100ms=at_risk,
         at_risk_usd_per_day_per_100ms=at_risk * day_queries,
         source=f"{100 * patience.per_100ms:.3g} % of the users leave per 100 ms of {patience.metric.upper()}{after}",
+        lost_share_at_peak=lost.share_at_peak,
+        lost_impressions=None if shown is None else lost.share * day_queries * shown,
     )
     line = money_line(f"left before the answer ({patience.metric.upper()})", -lost.share * day_queries, "query", gross)
     return replace(
         revenue,
         usd_per_query=gross - gone,
         query_rpm_usd=(gross - gone) * MILLE,
-        lines=(*revenue.lines, line),
+        lines=(*revenue.lines, line) if lost.share > 0 else revenue.lines,
         abandonment=found,
     )
 
@@ -101,7 +128,7 @@ def assumed_patience(patience: Patience) -> tuple[Provenance, ...]:
         Provenance(
             "revenue.abandonment: latencies of the day",
             "assumed",
-            "the distribution at the peak stands for every hour; at quieter ones users wait less",
+            "simulated at a few loads of the day, in between linear, with the spare replicas idle",
             errs="pessimistic",
         )
     ]

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 
 from planner.economics.abandonment import Lost, Patience, assumed_patience, net_of
 from planner.economics.allocation import Allocation, allocation
-from planner.economics.amortisation import Training, training_usd_per_query
+from planner.economics.amortisation import (
+    AfterTraining,
+    Training,
+    break_even_after_training,
+    training_usd_per_query,
+)
 from planner.economics.checks import positive
 from planner.economics.cost import Cost, CostLine, Prices, cost_lines, fleet_cost, retrieval_per_query
 from planner.economics.demand import Demand, queries_by_hour
 from planner.economics.earnings import RevenueModel, assumed_of, revenue_of
 from planner.economics.margins import BreakEven, Margin, break_even, margin
 from planner.economics.revenue import Revenue
+from planner.economics.sales import Api
 from planner.economics.subscription import Subscribers, Subscription, cost_to_serve
 from planner.errors import InputError
 from planner.provenance import Provenance
@@ -34,7 +40,8 @@ class HourOfDay:
 class Economics:
     """Everything the plan says about money. `cost` is None without a GPU price, `revenue` without a way to earn,
     `margin` without either; `notes` says each such absence in words, `lines` is a day's bill. `allocation` needs the
-    utilisation; `training_usd_per_query` and `subscribers` are there where there is a training bill, a subscription.
+    utilisation; `training_usd_per_query` and `after_training` are there where there is a training bill, `subscribers`
+    where there is a subscription.
     """
 
     cost: Cost | None
@@ -48,6 +55,7 @@ class Economics:
     allocation: Allocation | None = None
     training_usd_per_query: float | None = None
     subscribers: Subscribers | None = None
+    after_training: AfterTraining | None = None
 
 
 def unit_economics(
@@ -81,18 +89,48 @@ def unit_economics(
         break_even=values,
         day=_hours(prices, demand, cost, utilisation),
         lines=cost_lines(gpus, prices, demand),
-        notes=(*_notes(demand, cost, revenue, values), *absences, *_training_note(training)),
+        notes=(
+            *_notes(demand, cost, revenue, values),
+            *absences,
+            *_price_notes(prices),
+            *_sales_notes(earns),
+            *_training_note(training),
+        ),
         provenance=(
             *(() if earns is None else assumed_of(earns, demand)),
             *(() if leaving is None else assumed_patience(leaving[0])),
+            *(() if training is None else training.provenance),
         ),
         allocation=None if cost is None or utilisation is None else allocation(gpus, prices, demand, cost, utilisation),
         training_usd_per_query=trained,
+        after_training=(
+            None if training is None else break_even_after_training(training, gpus, prices, demand, cost, revenue)
+        ),
         subscribers=(
             cost_to_serve(earns, demand, cost.usd_per_query)
             if isinstance(earns, Subscription) and cost is not None
             else None
         ),
+    )
+
+
+def _price_notes(prices: Prices) -> tuple[str, ...]:
+    """What a bill may count twice."""
+    if prices.staff_usd_per_year == 0 or prices.compute_share == 1:
+        return ()
+    return (
+        "staff may be counted twice: as prices.own.staff_usd_per_year, and in what prices.compute_share "
+        f"({prices.compute_share:g}) adds for network, storage and staff",
+    )
+
+
+def _sales_notes(earns: RevenueModel | None) -> tuple[str, ...]:
+    reread = earns.usd_per_million_cached_input if isinstance(earns, Api) else None
+    if not isinstance(earns, Api) or reread is None or reread <= earns.usd_per_million_input:
+        return ()
+    return (
+        f"cached input is sold dearer (${reread:g} per million tokens) than other input "
+        f"(${earns.usd_per_million_input:g}): are the two the wrong way round?",
     )
 
 
@@ -123,11 +161,11 @@ def _notes(demand: Demand, cost: Cost | None, revenue: Revenue | None, values: B
     if cost is None:
         notes.append("cost left out: no GPU price was given (prices.gpu_hour_usd)")
     else:
-        notes.append(f"cost per query is stated at {demand.basis}, cached queries included")
+        notes.append(f"cost per query is stated at {demand.stated_at}, cached queries included")
         if cost.usd_per_million_tokens is None:
             notes.append("cost per million tokens left out: no tokens known, or no query reaches the model")
     if revenue is None:
-        notes.append("margin left out: no revenue was given (revenue.ads)")
+        notes.append("margin left out: no revenue was given (revenue.ads, .subscription, .api or .per_word)")
     if values.qps is not None and values.qps > demand.peak_qps:
         notes.append("break-even qps lies above the load this fleet was sized for: it may not hold its latencies there")
     return tuple(notes)

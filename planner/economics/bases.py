@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 from planner.economics.checks import not_negative, positive, share
 from planner.economics.demand import cached_once
+from planner.economics.gpu_time import gpu_seconds, model_flop
 from planner.errors import InputError
 from planner.units import S_PER_HOUR, TOKENS_PER_PRICE
 
 THOUSAND = 1000
-FLOP_PER_PARAMETER = 2.0  # a multiply and an add for each parameter that a token passes
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,11 @@ class QueryTokens:
 
 @dataclass(frozen=True)
 class Basis:
-    """One way to say what the model calls cost. `usd_per_query` is by the user's query, cached ones included."""
+    """One way to say what the model calls cost. `usd_per_query` is by the user's query, cached ones included.
+
+    On every basis a prompt counts once for each answer drawn from it, also where it is billed once for all of them:
+    usd_per_query = uncached share · (prompt · usd_per_1k_input + output · usd_per_1k_output) ÷ 1000.
+    """
 
     name: str
     usd_per_1k_input: float
@@ -89,19 +93,25 @@ class Denominators:
 class ListPrice:
     """What an API bills, in $ per million tokens; `cached_input` None = cached input costs what other input does.
 
-    `assumed` says whose price it is where nobody gave one.
+    `assumed` says whose price it is where nobody gave one, `model` of which other model it is. `provider_margin` is
+    the seller's gross margin, the share of the price that is not cost; None = not known.
     """
 
     input_usd: float
     output_usd: float
     cached_input_usd: float | None = None
     assumed: str = ""
+    model: str = ""
+    provider_margin: float | None = None
 
     def __post_init__(self) -> None:
         positive("list_price.input", self.input_usd)
         positive("list_price.output", self.output_usd)
         if self.cached_input_usd is not None:
             not_negative("list_price.cached_input", self.cached_input_usd)
+        if self.provider_margin is not None and not 0 <= self.provider_margin < 1:
+            rule = "must be a share of at least 0 and below 1, as 0.3 for 30 %"
+            raise InputError("provider_margin", self.provider_margin, rule)
 
 
 @dataclass(frozen=True)
@@ -156,19 +166,27 @@ class ServedPeak:
 def list_price(tokens: QueryTokens, price: ListPrice) -> Basis:
     """(fresh input · input price + cached input · its price + output · output price) · uncached share ÷ 10⁶.
 
-    A prompt is billed once for all answers drawn from it, as APIs do with n > 1.
+    A prompt is billed once for all answers drawn from it, as APIs do with n > 1; `usd_per_1k_input` is this bill by
+    the prompt tokens that the other bases count. It is a price, not a cost: with a seller's margin `how` has both.
     """
     cached = tokens.cached_once if price.cached_input_usd is not None else 0.0
     inputs = (tokens.prompt_once - cached) * price.input_usd + cached * (price.cached_input_usd or 0.0)
     how = f"${price.input_usd:g} per million input tokens, ${price.output_usd:g} per million output tokens"
     if price.cached_input_usd is not None:
         how += f", ${price.cached_input_usd:g} per million cached ones"
+    how += "; a prompt billed once for all its answers"
+    if tokens.prompt_once < tokens.prompt:
+        how += ", in $/1k input counted for each of them, as in the other rows"
+    per_query = tokens.uncached_share * (inputs + tokens.output * price.output_usd) / TOKENS_PER_PRICE
+    if price.provider_margin is not None:
+        cost = per_query * (1.0 - price.provider_margin)
+        how += f"; with a margin of {per_cent(price.provider_margin)} such a query costs the seller ${cost:.3g}"
     return Basis(
         "list price",
-        THOUSAND * inputs / tokens.prompt_once / TOKENS_PER_PRICE,
+        THOUSAND * inputs / tokens.prompt / TOKENS_PER_PRICE,
         THOUSAND * price.output_usd / TOKENS_PER_PRICE,
-        tokens.uncached_share * (inputs + tokens.output * price.output_usd) / TOKENS_PER_PRICE,
-        f"{how}; a prompt billed once for all its answers",
+        per_query,
+        how,
         (price.assumed,) if price.assumed else (),
     )
 
@@ -180,12 +198,10 @@ def flops(tokens: QueryTokens, active_parameters: float, chip: Chip, mfu: float,
     0 < mfu <= 1.
     """
     check_mfu(mfu)
-    per_token = flop_usd(active_parameters, chip, mfu)
-    return Basis(
+    return _one_price(
         "FLOP",
-        THOUSAND * per_token,
-        THOUSAND * per_token,
-        tokens.uncached_share * tokens.total * per_token,
+        tokens,
+        flop_usd(active_parameters, chip, mfu),
         f"2 × {active_parameters / 1e9:.3g} B FLOP a token at {per_cent(mfu)} of {chip.peak_flops / 1e12:.4g} TFLOP/s "
         f"({chip.name}), ${chip.usd_per_hour:.4g} a GPU-hour",
         (*assumed, "attention's own FLOP left out"),
@@ -195,12 +211,10 @@ def flops(tokens: QueryTokens, active_parameters: float, chip: Chip, mfu: float,
 def measured(tokens: QueryTokens, tokens_per_gpu_s: float, chip: Chip, source: str, assumed: tuple[str, ...]) -> Basis:
     """GPU price ÷ tokens that a GPU was measured to serve (prompt + output, cached ones too), day and night alike."""
     positive("tokens_per_gpu_s", tokens_per_gpu_s)
-    per_token = chip.usd_per_hour / S_PER_HOUR / tokens_per_gpu_s
-    return Basis(
+    return _one_price(
         "measured",
-        THOUSAND * per_token,
-        THOUSAND * per_token,
-        tokens.uncached_share * tokens.total * per_token,
+        tokens,
+        chip.usd_per_hour / S_PER_HOUR / tokens_per_gpu_s,
         f"{source}: {tokens_per_gpu_s:,.0f} tokens a second and GPU, prompt + output, ${chip.usd_per_hour:.4g} "
         "a GPU-hour, as if it were always so busy",
         assumed,
@@ -223,6 +237,12 @@ def simulated(tokens: QueryTokens, chip: Chip, peak: ServedPeak) -> Basis:
     )
 
 
+def _one_price(name: str, tokens: QueryTokens, usd_per_token: float, how: str, assumed: tuple[str, ...]) -> Basis:
+    """A basis on which input and output tokens cost the same."""
+    per_1k, per_query = THOUSAND * usd_per_token, tokens.uncached_share * tokens.total * usd_per_token
+    return Basis(name, per_1k, per_1k, per_query, how, assumed)
+
+
 def by_denominator(basis: Basis, tokens: QueryTokens, words_per_1000_tokens: float) -> Denominators:
     """What a basis comes to for a thousand of each thing that a bill may be divided by; prompts count per answer."""
     positive("words_per_1000_tokens", words_per_1000_tokens)
@@ -234,7 +254,8 @@ def by_denominator(basis: Basis, tokens: QueryTokens, words_per_1000_tokens: flo
 def flop_usd(active_parameters: float, chip: Chip, mfu: float) -> float:
     """$ of one token's FLOP."""
     positive("active_parameters", active_parameters)
-    return FLOP_PER_PARAMETER * active_parameters / (chip.peak_flops * mfu) * chip.usd_per_hour / S_PER_HOUR
+    seconds = gpu_seconds(model_flop(active_parameters, 1.0), chip.peak_flops, mfu)
+    return seconds * chip.usd_per_hour / S_PER_HOUR
 
 
 def check_mfu(mfu: float) -> None:

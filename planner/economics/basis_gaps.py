@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from math import prod
 
 from planner.economics.bases import (
-    FLOP_PER_PARAMETER,
     Chip,
     ListPrice,
     QueryTokens,
@@ -21,6 +20,7 @@ from planner.economics.bases import (
     per_cent,
     simulated,
 )
+from planner.economics.gpu_time import model_flop
 from planner.units import HOURS_PER_DAY, S_PER_HOUR, TOKENS_PER_PRICE
 
 
@@ -52,6 +52,7 @@ def list_to_flops(tokens: QueryTokens, price: ListPrice, active_parameters: floa
     plain = scale * (tokens.prompt_once * price.input_usd + tokens.output * price.output_usd)
     repeated = scale * (tokens.prompt * price.input_usd + tokens.output * price.output_usd)
     alike = scale * tokens.total * price.input_usd
+    kept = price.provider_margin or 0.0
     factors = (
         Factor(
             "cached input at full price", plain / start, "the API's price of cached input against that of other input"
@@ -64,13 +65,17 @@ def list_to_flops(tokens: QueryTokens, price: ListPrice, active_parameters: floa
             alike / repeated,
             f"an output token is billed {price.output_usd / price.input_usd:.3g} × an input token; FLOP are alike",
         ),
-        Factor(
-            "a token's FLOP against its list price",
-            to / alike,
-            "what is left: the seller's margin, idle time and memory-bound decoding, which a list price has in it",
-        ),
+        Factor("seller's margin", 1.0 - kept, f"{per_cent(kept)} of the price, as given, are not the seller's cost"),
+        Factor("a token's FLOP against its list price", to / alike / (1.0 - kept), _left_in_price(price)),
     )
     return _gap("list price", "FLOP", start, to, factors)
+
+
+def _left_in_price(price: ListPrice) -> str:
+    """What a list price has in it beside arithmetic and what the other factors name."""
+    margin = "the seller's margin, " if price.provider_margin is None else ""
+    said = f"what is left: {margin}idle time and memory-bound decoding, which a list price has in it"
+    return f"{said}; and {price.model} is another model" if price.model else said
 
 
 def flops_to_simulated(tokens: QueryTokens, active_parameters: float, chip: Chip, mfu: float, peak: ServedPeak) -> Gap:
@@ -111,7 +116,7 @@ def flops_to_measured(
 ) -> Gap:
     """From the arithmetic to what a load test reached, in $ a token: the query's tokens are the same."""
     check_mfu(mfu)
-    reached = FLOP_PER_PARAMETER * active_parameters * tokens_per_gpu_s / measured_chip.peak_flops
+    reached = model_flop(active_parameters, tokens_per_gpu_s) / measured_chip.peak_flops
     start = flop_usd(active_parameters, chip, mfu)
     per_flop = measured_chip.usd_per_hour / measured_chip.peak_flops * chip.peak_flops / chip.usd_per_hour
     factors = (
@@ -147,7 +152,7 @@ def measured_to_simulated(
 
 def busy_mfu_of(tokens: QueryTokens, active_parameters: float, chip: Chip, peak: ServedPeak) -> float:
     """MFU of GPUs while they are busy: 2·N · computed tokens of a query ÷ (its busy GPU seconds · peak)."""
-    return FLOP_PER_PARAMETER * active_parameters * tokens.computed / (peak.busy_gpu_s * chip.peak_flops)
+    return model_flop(active_parameters, tokens.computed) / (peak.busy_gpu_s * chip.peak_flops)
 
 
 def _fleet_factors(peak: ServedPeak) -> tuple[Factor, ...]:

@@ -27,7 +27,7 @@ class Demand:
     of each call of the last stage); `prompt_once_tokens`: the prompt tokens with each prompt counted once for all its
     answers (None: no prompt has several); `cached_prompt_share`: the share of the prompt tokens that the prefix cache
     holds.
-    `basis` says in words at which load a cost per query is stated.
+    `basis` says in words at which load a cost per query is stated (None: by the day, see `stated_at`).
     Raises InputError on a day that is not 24 finite shares, and on rates and shares out of range.
     """
 
@@ -36,7 +36,7 @@ class Demand:
     uncached_share: float = 1.0
     prompt_tokens: float | None = None
     output_tokens: float | None = None
-    basis: str = "the day's load shape"
+    basis: str | None = None
     answer_tokens: float | None = None
     cached_prompt_share: float | None = None
     prompt_once_tokens: float | None = None
@@ -64,6 +64,14 @@ class Demand:
     def day_queries(self) -> float:
         """User queries in 24 hours, cached ones included."""
         return day_queries(self.peak_qps, self.day)
+
+    @property
+    def stated_at(self) -> str:
+        """In words, the load at which a cost per query is stated."""
+        if self.basis is not None:
+            return self.basis
+        flat = self.day is None or min(self.day) == max(self.day)
+        return "the peak load in all 24 hours: the day is flat" if flat else "the day's load shape"
 
     @property
     def tokens_per_query(self) -> float | None:

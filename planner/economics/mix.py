@@ -11,8 +11,8 @@ from planner.economics.checks import positive, share
 from planner.economics.gpu_price import PricePart
 from planner.errors import InputError
 from planner.provenance import Provenance
+from planner.scenario.money import SHARES_OFF
 
-SHARES_OFF = 1e-6  # by which shares may miss 1
 _NAMES = {"reserved": "reserved", "on_demand": "on demand", "spot": "spot"}
 
 
@@ -84,4 +84,5 @@ def _bought(row: Commitment) -> str:
 
 
 def _percent(value: float) -> str:
-    return f"{100 * value:.3g} %"
+    text = f"{100 * value:.3g}"
+    return f"{100 * value:.10g} %" if text == "100" and value < 1 else f"{text} %"

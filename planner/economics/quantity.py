@@ -23,71 +23,23 @@ import pint
 from pint.facets.plain import PlainQuantity
 from pint.util import UnitsContainer
 
+from planner.economics.unit_names import BY_THE_THOUSAND, CURRENCIES, KILO, NAMES, OTHER_CURRENCIES, UNITS
 from planner.errors import InputError, nearest_names
-from planner.units import DAYS_PER_YEAR
 
 Quantity: TypeAlias = PlainQuantity[Any]  # a number with a unit, of this module's registry
 MOST = 1e300
 MOST_TEXT = 120  # characters of a quantity
 MOST_EXPONENT = 4
 
-# Name, what it is in other units ("" = a dimension of its own), other spellings. A plural s is understood.
-_UNITS = (
-    ("USD", "", "dollar"),
-    ("CNY", "", "RMB yuan"),
-    ("cent", "0.01 * USD", ""),
-    ("word", "", ""),
-    ("kword", "1000 * word", ""),
-    ("token", "", ""),
-    ("ktoken", "1000 * token", ""),
-    ("Mtoken", "1e6 * token", ""),
-    ("query", "", "queries"),
-    ("request", "", ""),
-    ("ad", "", ""),
-    ("user", "", ""),
-    ("gpu", "", "GPU chip"),
-    ("server", "", "node"),
-    ("param", "", "parameter"),
-    ("byte", "", "B"),
-    ("kB", "1e3 * byte", ""),
-    ("MB", "1e6 * byte", ""),
-    ("GB", "1e9 * byte", ""),
-    ("TB", "1e12 * byte", ""),
-    ("PB", "1e15 * byte", ""),
-    ("KiB", "1024 * byte", ""),
-    ("MiB", "1048576 * byte", ""),
-    ("GiB", "1073741824 * byte", ""),
-    ("TiB", "1099511627776 * byte", ""),
-    ("FLOP", "", ""),
-    ("GFLOP", "1e9 * FLOP", ""),
-    ("TFLOP", "1e12 * FLOP", ""),
-    ("PFLOP", "1e15 * FLOP", ""),
-    ("s", "", "second sec"),
-    ("ms", "0.001 * s", ""),
-    ("minute", "60 * s", "min"),
-    ("hour", "3600 * s", "h"),
-    ("day", "86400 * s", "d"),
-    ("year", f"{DAYS_PER_YEAR * 86400} * s", "yr"),
-    ("month", "", ""),
-    ("W", "", "watt"),
-    ("kW", "1e3 * W", ""),
-    ("MW", "1e6 * W", ""),
-    ("Wh", "3600 * W * s", ""),
-    ("kWh", "3.6e6 * W * s", ""),
-    ("MWh", "3.6e9 * W * s", ""),
-)
-
 
 def _registry() -> pint.UnitRegistry[Any]:
     registry: pint.UnitRegistry[Any] = pint.UnitRegistry(None)  # empty: nothing but the units above can be named
-    for name, definition, _ in _UNITS:
+    for name, definition, _ in UNITS:
         registry.define(f"{name} = {definition or f'[{name}]'}")
     return registry
 
 
 _REGISTRY = _registry()
-_NAMES = {spelling: name for name, _, others in _UNITS for spelling in (name, *others.split())}
-_KILO = {(1e3, "token"): "ktoken", (1e6, "token"): "Mtoken", (1e3, "word"): "kword"}  # kept as written
 _TERM = re.compile(r"(?:(\d[\d.]*(?:[eE][+-]?\d+)?)\s*)?([A-Za-z]+)?(?:\^(-?\d))?")
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?")
 
@@ -178,9 +130,12 @@ def _unit(text: str, key: str, shown: object) -> tuple[float, dict[str, int]]:
         if not found or not term or (found[1] and sign != "/") or not found[2]:
             rule = f'"{term or text}" is no unit: write as in "19.22 USD/hour" or "0.02 USD/1000 tokens"'
             raise InputError(key, shown, rule)
-        name = _NAMES.get(found[2]) or _NAMES.get(found[2].removesuffix("s"))
+        name = NAMES.get(found[2]) or NAMES.get(found[2].removesuffix("s"))
+        if name is None and found[2].upper() in OTHER_CURRENCIES:
+            rule = f'unknown unit "{found[2]}": currencies here are {" and ".join(CURRENCIES)}; convert it first'
+            raise InputError(key, shown, rule)
         if name is None:
-            raise InputError(key, shown, f'unknown unit "{found[2]}"', nearest_names(found[2], _NAMES) or known_units())
+            raise InputError(key, shown, f'unknown unit "{found[2]}"', nearest_names(found[2], NAMES) or known_units())
         power = int(found[3] or 1) * (-1 if sign == "/" else 1)
         try:
             number = float(found[1] or 1)
@@ -188,7 +143,7 @@ def _unit(text: str, key: str, shown: object) -> tuple[float, dict[str, int]]:
             raise InputError(key, shown, f'"{found[1]}" is no number') from None
         if not 0 < number < MOST:
             raise InputError(key, shown, f"a unit is counted in a positive number of them, not {found[1]}")
-        name, number = (_KILO[number, name], 1.0) if (number, name) in _KILO else (name, number)
+        name, number = (KILO[number, name], 1.0) if (number, name) in KILO else (name, number)
         factor /= number
         powers[name] = powers.get(name, 0) + power
     if any(abs(power) > MOST_EXPONENT for power in powers.values()):
@@ -198,7 +153,7 @@ def _unit(text: str, key: str, shown: object) -> tuple[float, dict[str, int]]:
 
 def known_units() -> str:
     """The names of all units, for messages and the page."""
-    return ", ".join(name for name, _, _ in _UNITS)
+    return ", ".join(name for name, _, _ in UNITS)
 
 
 def _made(number: float, units: Mapping[str, int]) -> Quantity:
@@ -247,7 +202,9 @@ def _mixed(value: Quantity, target: Quantity, unit: str, rates: Rates, key: str)
     has_words, wants_words = bool(have & {"word", "kword"}), bool(want & {"word", "kword"})
     has_tokens, wants_tokens = (bool(names & {"token", "ktoken", "Mtoken"}) for names in (have, want))
     if not have:
-        return InputError(key, shown(value), f"needs a unit, as in {shown(value)} {unit}", unit)
+        usual = BY_THE_THOUSAND.get(unit, unit)
+        each = "" if usual == unit else f" or, for each, {shown(value)} {unit}"
+        return InputError(key, shown(value), f"needs a unit, as in {shown(value)} {usual}{each}", usual)
     if "CNY" in have ^ want and "CNY" not in rates.exchange:
         rule = f"CNY and USD meet only through a rate: give exchange_rates.CNY, the CNY that one USD buys ({unit} here)"
         return InputError(key, shown(value), rule)

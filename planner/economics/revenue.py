@@ -9,10 +9,9 @@ from planner.economics.demand import Demand
 from planner.economics.lines import MoneyLine, money_line
 from planner.errors import InputError
 from planner.provenance import Provenance
+from planner.scenario.revenue import FACTORS, VOLUME
 
 MILLE = 1000  # eCPM and RPM are prices of a thousand
-FACTORS = ("ecpm_usd", "ads_per_query", "fill", "publisher_share")
-VOLUME = ("revenue_usd_per_year", "queries_per_year")
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,8 @@ class Ads:
 @dataclass(frozen=True)
 class Abandonment:
     """What waiting costs. `usd_per_query_lost` and the revenue at risk are per user query, cached ones included; at
-    risk is what a further 100 ms of every latency would lose.
+    risk is what a further 100 ms of every latency would lose. `lost_share` is the day's, `lost_share_at_peak` that of
+    its busiest hour. `lost_impressions`: ads of a day that nobody stays for; None where ads are not counted.
     """
 
     metric: str
@@ -85,6 +85,8 @@ class Abandonment:
     at_risk_usd_per_query_per_100ms: float
     at_risk_usd_per_day_per_100ms: float
     source: str
+    lost_share_at_peak: float | None = None
+    lost_impressions: float | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ class Revenue:
     """What one user query earns, and a thousand of them (query RPM = earnings ÷ queries × 1000, as in AdSense).
 
     `model` is "ads", "subscription", "api" or "per_word". `lines` are a day's earnings: their products add up to
-    usd_per_query · queries of the day. With `abandonment` everything is net of what it loses.
+    usd_per_query · queries of the day. With `abandonment` everything is net of what it loses. `impressions_per_query`:
+    ads shown to a user's query, before anyone leaves; None where that is not known.
     """
 
     usd_per_query: float
@@ -100,11 +103,15 @@ class Revenue:
     model: str = "ads"
     lines: tuple[MoneyLine, ...] = ()
     abandonment: Abandonment | None = None
+    impressions_per_query: float | None = None
 
 
-def earned(usd_per_query: float, model: str, lines: tuple[MoneyLine, ...]) -> Revenue:
+def earned(
+    usd_per_query: float, model: str, lines: tuple[MoneyLine, ...], impressions_per_query: float | None = None
+) -> Revenue:
     """A revenue per query with its RPM."""
-    return Revenue(usd_per_query, usd_per_query * MILLE, model, lines)
+    rpm = usd_per_query * MILLE
+    return Revenue(usd_per_query, rpm, model, lines, impressions_per_query=impressions_per_query)
 
 
 def ad_revenue(ads: Ads, demand: Demand | None = None) -> Revenue:
@@ -115,11 +122,9 @@ def ad_revenue(ads: Ads, demand: Demand | None = None) -> Revenue:
     """
     carrying = 1.0 if ads.commercial_share is None else ads.commercial_share
     queries = 0.0 if demand is None else demand.day_queries
-    what = (
-        "queries, cached ones included"
-        if ads.commercial_share is None
-        else f"queries with ads, {100 * carrying:.3g} % of all"
-    )
+    with_ads = f"{100 * carrying:.3g} % of all"
+    what = "queries, cached ones included" if ads.commercial_share is None else f"queries with ads, {with_ads}"
+    impressions = None
     if ads.usd_per_query is not None:
         per_query = ads.usd_per_query * carrying
         line = money_line(what, queries * carrying, "query", ads.usd_per_query)
@@ -129,15 +134,22 @@ def ad_revenue(ads: Ads, demand: Demand | None = None) -> Revenue:
     elif ads.ecpm_usd is not None and ads.ads_per_query is not None:
         fill = 1.0 if ads.fill is None else ads.fill
         kept = 1.0 if ads.publisher_share is None else ads.publisher_share
-        per_query = ads.ecpm_usd / MILLE * ads.ads_per_query * fill * kept * carrying
+        per_query = ads_usd(ads.ecpm_usd / MILLE, ads.ads_per_query, fill, kept) * carrying
         price = ads.ecpm_usd / MILLE * kept
-        shown = f"ads shown, {ads.ads_per_query:.3g} a query" + (
-            f", {100 * fill:.3g} % of the places sold" if fill < 1 else ""
-        )
-        line = money_line(shown, queries * carrying * ads.ads_per_query * fill, "ad", price)
+        impressions = carrying * ads.ads_per_query * fill
+        shown = f"ads shown, {ads.ads_per_query:.3g} a query"
+        shown += "" if ads.commercial_share is None else f" that carries ads, {with_ads}"
+        shown += f", {100 * fill:.3g} % of the places sold" if fill < 1 else ""
+        shown += f", {100 * kept:.3g} % of the price kept" if kept < 1 else ""
+        line = money_line(shown, queries * impressions, "ad", price)
     else:
         raise InputError("revenue.ads", ads, "must give usd_per_query, or ecpm_usd and ads_per_query")
-    return earned(per_query, "ads", () if demand is None else (line,))
+    return earned(per_query, "ads", () if demand is None else (line,), impressions)
+
+
+def ads_usd(usd_per_ad: float, ads_per_query: float, fill: float, publisher_share: float) -> float:
+    """What the ads of one query earn: price of an ad · ad slots of a query · share sold · share kept, in $."""
+    return usd_per_ad * ads_per_query * fill * publisher_share
 
 
 def assumed_revenue(ads: Ads) -> tuple[Provenance, ...]:

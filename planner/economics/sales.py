@@ -69,7 +69,12 @@ def api_revenue(api: Api, demand: Demand) -> Revenue:
         for what, tokens, price in parts
         if tokens > 0
     )
-    return earned(sum(tokens / TOKENS_PER_PRICE * price for _, tokens, price in parts), "api", lines)
+    return earned(billed_usd(*((tokens, price) for _, tokens, price in parts)), "api", lines)
+
+
+def billed_usd(*sold: tuple[float, float]) -> float:
+    """What an API bills: Σ tokens ÷ 10⁶ · USD per million of them, over (tokens, usd_per_million) of each price."""
+    return sum((tokens / TOKENS_PER_PRICE * price for tokens, price in sold), 0.0)
 
 
 def word_revenue(words: PerWord, demand: Demand) -> Revenue:

@@ -92,12 +92,8 @@ def subscribers(plan: Subscription, demand: Demand) -> float:
 def cost_to_serve(plan: Subscription, demand: Demand, usd_per_query: float) -> Subscribers:
     """What one subscriber costs, the average one and the heavy ones, at `usd_per_query` a query.
 
-    Log-normal with mean m and coefficient of variation c: σ² = ln(1 + c²), μ = ln m − σ²/2. With b the break-even:
-
-        percentile p = exp(μ + σ·Φ⁻¹(p))        losing share = Φ((μ − ln b)/σ)
-        their share of the queries = Φ((μ + σ² − ln b)/σ)
-
-    Raises InputError where a query costs nothing.
+    Queries of a subscriber are log-normal (`law_of_use`): percentile p = exp(μ + σ·Φ⁻¹(p)); those beyond the
+    break-even lose (`who_ask_more`). Raises InputError where a query costs nothing.
     """
     positive("usd_per_query", usd_per_query)
     mean, paid = plan.queries_per_month, plan.usd_per_month
@@ -105,13 +101,9 @@ def cost_to_serve(plan: Subscription, demand: Demand, usd_per_query: float) -> S
     losing = losing_queries = None
     heavy: tuple[Heavy, ...] = ()
     if plan.tail_cv is not None:
-        sigma = sqrt(log1p(plan.tail_cv**2))
-        mu = log(mean) - sigma**2 / 2
-        limit = log(break_even) if break_even > 0 else -inf  # a price too small for a float pays for nothing
-        losing = NormalDist().cdf((mu - limit) / sigma)
-        losing_queries = NormalDist().cdf((mu + sigma**2 - limit) / sigma)
-        by_log = NormalDist(mu, sigma)
-        heavy = tuple(_heavy(p, exp(by_log.inv_cdf(p / 100)), paid, usd_per_query) for p in HEAVY)
+        law = law_of_use(mean, plan.tail_cv)
+        losing, losing_queries = who_ask_more(break_even, law)
+        heavy = tuple(_heavy(p, exp(law.inv_cdf(p / 100)), paid, usd_per_query) for p in HEAVY)
     return Subscribers(
         subscribers=subscribers(plan, demand),
         usd_per_month=paid,
@@ -123,6 +115,25 @@ def cost_to_serve(plan: Subscription, demand: Demand, usd_per_query: float) -> S
         losing_queries_share=losing_queries,
         heavy=heavy,
     )
+
+
+def law_of_use(mean: float, cv: float) -> NormalDist:
+    """The normal law of the logarithm of use: log-normal use of this mean and coefficient of variation.
+
+    σ² = ln(1 + cv²), μ = ln mean − σ²/2.
+    """
+    sigma = sqrt(log1p(cv**2))
+    return NormalDist(log(mean) - sigma**2 / 2, sigma)
+
+
+def who_ask_more(limit: float, law: NormalDist) -> tuple[float, float]:
+    """The share of users who use more than `limit`, Φ((μ − ln limit)/σ), and their share of all use.
+
+    The latter is Φ((μ + σ² − ln limit)/σ). `law` is `law_of_use`, in the unit of the limit.
+    """
+    mu, sigma = law.mean, law.stdev
+    at = log(limit) if limit > 0 else -inf  # a limit too small for a float is one that everybody passes
+    return NormalDist().cdf((mu - at) / sigma), NormalDist().cdf((mu + sigma**2 - at) / sigma)
 
 
 def assumed_subscription(plan: Subscription) -> tuple[Provenance, ...]:

@@ -1,7 +1,8 @@
 """Clients of a running server: its health, what it says of itself, its metrics.
 
 `endpoint` asks over HTTP, keeps the key to one server and says in one line what went wrong · `metrics` reads /metrics
-and tells two readings apart · `server` waits until a server is ready and reads its facts.
+and tells two readings apart · `server` waits until a server is ready and reads its facts · `idle` until it has nothing
+left to do · `fleet` reads all replicas of a running fleet, or the Prometheus server that scrapes them.
 """
 
 from planner.live.endpoint import Endpoint, ca_bundle, checked_url, connect

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -23,6 +24,8 @@ CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 CONNECT_S, READ_S = 3.0, 10.0
 MOST_BYTES = 32_000_000
 EXAMPLE = "http://127.0.0.1:8000"
+LATE = "no answer in time"
+_PIECE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -39,44 +42,75 @@ class Endpoint:
 
     url: str
     session: requests.Session = field(repr=False)
+    option: str = "--host"  # where the user gave the address
 
-    def get(self, path: str, timeout_s: float = READ_S) -> Answer:
-        """GET `path`. Raises EndpointError where no answer came; a status is an answer."""
-        asked = f"GET {path}"
+    def get(self, path: str, timeout_s: float = READ_S, most_bytes: int = MOST_BYTES) -> Answer:
+        """GET `path`. Raises EndpointError where no answer came, or not whole after `timeout_s`; a status is an
+        answer.
+        """
+        return self._ask("GET", path, None, timeout_s, most_bytes)
+
+    def post(self, path: str, form: Mapping[str, str], timeout_s: float = READ_S) -> Answer:
+        """POST a form to `path`; as `get` otherwise."""
+        return self._ask("POST", path, form, timeout_s, MOST_BYTES)
+
+    def _ask(self, method: str, path: str, form: Mapping[str, str] | None, timeout_s: float, most: int) -> Answer:
+        asked, until = f"{method} {path.partition('?')[0]}", time.monotonic() + timeout_s
         try:
-            with self.session.get(
-                self.url + path, timeout=(min(CONNECT_S, timeout_s), timeout_s), allow_redirects=False, stream=True
+            with self.session.request(
+                method,
+                self.url + path,
+                data=form,
+                timeout=(min(CONNECT_S, timeout_s), timeout_s),
+                allow_redirects=False,
+                stream=True,
             ) as response:
                 if response.is_redirect:
-                    rule = "give --host the address that the server itself has"
+                    rule = f"give {self.option} the address that the server itself has"
                     raise EndpointError(self.url, asked, f"a redirect (HTTP {response.status_code})", rule)
-                body = response.raw.read(MOST_BYTES + 1, decode_content=True)
-                if len(body) > MOST_BYTES:
-                    raise EndpointError(self.url, asked, f"more than {MOST_BYTES} bytes", "is it an API server?")
+                body = bytearray()
+                # Piece by piece: the socket's own timeout begins anew with every byte of a server that trickles.
+                while piece := response.raw.read1(_PIECE, decode_content=True):
+                    body += piece
+                    if len(body) > most:
+                        raise EndpointError(self.url, asked, f"more than {most} bytes", "is it an API server?")
+                    if time.monotonic() > until:
+                        raise EndpointError(self.url, asked, LATE, "is the server overloaded, or still starting?")
                 return Answer(response.status_code, body.decode("utf-8", "replace"))
         except requests.RequestException as error:
             raise EndpointError(self.url, asked, *_explained(error)) from None
         except Exception as error:  # urllib3's own errors while the body is read
             if not type(error).__module__.startswith("urllib3"):
                 raise
+            if "Timeout" in type(error).__name__:
+                raise EndpointError(self.url, asked, LATE, "is the server overloaded, or still starting?") from None
             raise EndpointError(self.url, asked, "half an answer", "did the server stop?") from None
 
 
-def connect(url: str, *, option: str = "--host", environment: Callable[[str], str | None] = os.environ.get) -> Endpoint:
-    """The endpoint at `url`, as a user writes it. Raises InputError for what is no address of a server."""
+def connect(
+    url: str,
+    *,
+    option: str = "--host",
+    environment: Callable[[str], str | None] = os.environ.get,
+    keys: Sequence[str] = KEY_VARIABLES,
+) -> Endpoint:
+    """The endpoint at `url`, as a user writes it; its key is the first of `keys` that the environment has.
+
+    Raises InputError for what is no address of a server, naming `option`.
+    """
     session = requests.Session()
     session.trust_env = False
     session.mount("http://", HTTPAdapter(max_retries=0))
     session.mount("https://", HTTPAdapter(max_retries=0))
-    key = next(filter(None, map(environment, KEY_VARIABLES)), None)
+    key = next(filter(None, map(environment, keys)), None)
     if key:
         if not key.isprintable() or not key.isascii():
-            raise InputError(" or ".join(KEY_VARIABLES), None, "must be printable ASCII on one line")
+            raise InputError(" or ".join(keys), None, "must be printable ASCII on one line")
         session.headers["Authorization"] = f"Bearer {key}"
     bundle = ca_bundle(environment)
     if bundle:
         session.verify = bundle
-    return Endpoint(checked_url(url, option), session)
+    return Endpoint(checked_url(url, option, keys), session, option)
 
 
 def ca_bundle(environment: Callable[[str], str | None] = os.environ.get) -> str | None:
@@ -87,7 +121,7 @@ def ca_bundle(environment: Callable[[str], str | None] = os.environ.get) -> str 
     return next(filter(None, map(environment, CERTIFICATE_VARIABLES)), None)
 
 
-def checked_url(url: str, option: str = "--host") -> str:
+def checked_url(url: str, option: str = "--host", keys: Sequence[str] = KEY_VARIABLES) -> str:
     """scheme://host[:port][/root] without a trailing slash or `/v1`.
 
     Credentials in it are refused, never shown: they would end up in records and process lists.
@@ -101,7 +135,7 @@ def checked_url(url: str, option: str = "--host") -> str:
     if parts.scheme not in ("http", "https") or not host:
         raise _no_address(text, option)
     if userinfo is not None or "@" in parts.netloc:
-        rule = f"must hold no user and password; put a key into the environment ({' or '.join(KEY_VARIABLES)})"
+        rule = f"must hold no user and password; put a key into the environment ({' or '.join(keys)})"
         raise InputError(option, None, rule, f"{parts.scheme}://{host}{f':{port}' if port else ''}")
     if parts.query or parts.fragment:
         raise InputError(option, None, "must hold no ? and no #", f"{parts.scheme}://{parts.netloc}{parts.path}")
@@ -154,7 +188,7 @@ def _explained(error: requests.RequestException) -> tuple[str, str]:
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return "no connection in time", "check host and port"
     if isinstance(error, requests.exceptions.Timeout):
-        return "no answer in time", "is the server overloaded, or still starting?"
+        return LATE, "is the server overloaded, or still starting?"
     if isinstance(error, requests.exceptions.ConnectionError):
         if "NameResolution" in text or "getaddrinfo" in text or "Name or service" in text:
             return "an unknown host name", "check the spelling"

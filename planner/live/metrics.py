@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +26,7 @@ COUNTERS = (
 HISTOGRAMS = (
     names.TTFT,
     names.ITL,
+    names.TPOT,
     names.E2E,
     names.QUEUE,
     names.PREFILL,
@@ -34,6 +36,9 @@ HISTOGRAMS = (
     names.REQUEST_GENERATION,
 )
 _ENDS = ("_sum", "_count")
+_BUCKET = r"^(%s)_bucket\{(.*)\} (\S+)(?: -?\d+)?$"
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_NO_TEXT = ("GET /metrics", "no Prometheus text", "is this vLLM's own port?")
 _PARTS = tuple(name + end for name in HISTOGRAMS for end in _ENDS)
 _WANTED = (*GAUGES, names.KV_USAGE, names.CACHE_CONFIG, *COUNTERS, *_PARTS)
 
@@ -43,7 +48,9 @@ class Scrape:
     """One reading of /metrics. What the server does not tell is not in here, which is not the same as zero.
 
     `totals` has gauges, counters and histograms' `…_sum` and `…_count`, summed over engines; `success` the requests
-    that ended, by reason; `cache_config` the labels of each engine's KV-cache settings.
+    that ended, by reason; `cache_config` the labels of each engine's KV-cache settings; `buckets` the cumulative
+    counts of those histograms whose buckets were asked for, by upper bound; `ragged` the names that some engines tell
+    and others do not, as in a text that was cut off.
     """
 
     totals: Mapping[str, float]
@@ -51,6 +58,9 @@ class Scrape:
     kv_usage: tuple[float, ...] = ()  # share in use, by engine
     cache_config: tuple[Mapping[str, str], ...] = ()
     engines: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()  # values of the label `model_name`
+    buckets: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
+    ragged: frozenset[str] = frozenset()
 
     def mean(self, histogram: str) -> float | None:
         """Mean of a histogram since the server started; None where it is not told or holds nothing."""
@@ -70,22 +80,31 @@ def scrape(endpoint: Endpoint, timeout_s: float = 5.0) -> Scrape:
     return parse_scrape(answer.text, endpoint.url)
 
 
-def parse_scrape(text: str, url: str = "the server") -> Scrape:
-    """The metrics that are read here, out of a whole exposition. Raises EndpointError for a text that is none."""
-    # Most of a server's exposition is buckets that nobody reads here, and the parser is slow.
+def parse_scrape(
+    text: str, url: str = "the server", *, buckets: Sequence[str] = (), model_name: str | None = None
+) -> Scrape:
+    """The metrics that are read here, out of a whole exposition, and the buckets of the histograms `buckets`; with
+    `model_name` those of this model alone. Raises EndpointError for a text that is none.
+    """
+    # Most of a server's exposition is buckets that nobody reads here, and the library's parser is slow.
     kept = [line for line in text.splitlines() if line.startswith(_WANTED) and "_bucket{" not in line]
     totals: dict[str, float] = {}
     success: dict[str, float] = {}
     usage: list[float] = []
     configs: list[Mapping[str, str]] = []
-    engines: set[str] = set()
+    told_by: dict[str, set[str]] = {}
+    models: set[str] = set()
     try:
         for family in text_string_to_metric_families("\n".join(kept) + "\n"):
             for sample in family.samples:
                 if sample.name not in _WANTED:
                     continue
+                if "model_name" in sample.labels:
+                    models.add(sample.labels["model_name"])
+                    if model_name is not None and sample.labels["model_name"] != model_name:
+                        continue
                 if "engine" in sample.labels:
-                    engines.add(sample.labels["engine"])
+                    told_by.setdefault(sample.name, set()).add(sample.labels["engine"])
                 if sample.name == names.CACHE_CONFIG:
                     configs.append(dict(sample.labels))
                     continue
@@ -96,9 +115,31 @@ def parse_scrape(text: str, url: str = "the server") -> Scrape:
                     reason = sample.labels.get("finished_reason", "")
                     success[reason] = success.get(reason, 0.0) + sample.value
                 totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
+        counts = _buckets(text, buckets, model_name) if buckets else {}
     except (ValueError, KeyError, IndexError):
-        raise EndpointError(url, "GET /metrics", "no Prometheus text", "is this vLLM's own port?") from None
-    return Scrape(totals, success, tuple(usage), tuple(configs), frozenset(engines))
+        raise EndpointError(url, *_NO_TEXT) from None
+    engines = frozenset().union(*told_by.values())
+    ragged = frozenset(name for name, told in told_by.items() if name in totals and told != engines)
+    return Scrape(totals, success, tuple(usage), tuple(configs), engines, frozenset(models), counts, ragged)
+
+
+def _buckets(text: str, histograms: Sequence[str], model_name: str | None) -> dict[str, dict[float, float]]:
+    """Cumulative counts by upper bound, summed over engines. Raises KeyError or ValueError for lines that are none."""
+    found: dict[str, dict[float, float]] = {}
+    wanted = None if model_name is None else label_text(model_name)
+    for name, labelled, value in re.findall(_BUCKET % "|".join(histograms), text, re.MULTILINE):
+        labels = dict(_LABEL.findall(labelled))
+        if wanted is not None and labels.get("model_name", wanted) != wanted:
+            continue
+        counts = found.setdefault(name, {})
+        bound = float(labels["le"])
+        counts[bound] = counts.get(bound, 0.0) + float(value)
+    return found
+
+
+def label_text(value: str) -> str:
+    """A label's value as it stands between quotes in an exposition and in PromQL."""
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 def changes(before: Scrape, after: Scrape) -> dict[str, Any]:

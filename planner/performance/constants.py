@@ -140,6 +140,14 @@ def log_spreads() -> dict[str, float]:
     return {name: float(row["log_sd"]) for name, row in _overheads().items()}
 
 
+def largest_factors() -> dict[str, float]:
+    """How many times its value an overhead can be at most, by quantity; those without a bound are left out.
+
+    `unaligned` is a share of a surcharge that was timed with the kernel alone: there is no more than all of it.
+    """
+    return {name: float(row["most"]) / float(row["value"]) for name, row in _overheads().items() if row["most"]}
+
+
 @cache
 def correlations() -> dict[tuple[str, str], float]:
     """Correlation of the logs of two overheads that were fitted together."""

@@ -1,8 +1,9 @@
 """Other possible worlds: factors on what the step cost hangs on, drawn from how well each of it is known.
 
 Kernels: log-normal, with the spread of their fit over shapes (wider for a stand-in). Overheads: jointly log-normal,
-with the intervals and correlations of their fit. `step_model` and `prefill_model`: what terms and constants together
-do not explain, as seen between engines of the rows that the overheads were fitted to.
+with the intervals and correlations of their fit, cut off where physics ends (`largest_factors`). `step_model` and
+`prefill_model`: what terms and constants together do not explain, as seen between engines of the rows that the
+overheads were fitted to.
 
 Each quantity is drawn in equally likely layers (a Latin hypercube), so that a few dozen worlds already have the
 quantiles of many, and from a stream of its own, so that it draws the same numbers whatever else is drawn.
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from planner.performance.breakdown import Breakdown
-from planner.performance.constants import correlations, log_spreads
+from planner.performance.constants import correlations, largest_factors, log_spreads
 
 F64 = NDArray[np.float64]
 RUN_TO_RUN = "run_to_run"  # of a figure, not of a step: what differs when the same run is repeated
@@ -33,6 +34,9 @@ def draw_factors(breakdown: Breakdown, count: int, seed: int) -> list[dict[str, 
     for driver in breakdown.drivers:
         if driver not in logs:
             logs[driver] = spreads[driver] * layered_normals(driver, count, seed)
+    for driver, most in largest_factors().items():
+        if driver in logs:
+            logs[driver] = np.minimum(logs[driver], np.log(most))
     return [{driver: float(np.exp(logs[driver][draw])) for driver in breakdown.drivers} for draw in range(count)]
 
 

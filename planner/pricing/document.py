@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from math import isclose
 from typing import Any
 
 from planner.economics import Cost, Economics, LoadShape, PricePart, Prices, all_in_gpu_hour_usd
 from planner.scenario import Scenario
 from planner.units import HOURS_PER_YEAR
+
+WHOLE = 0.01  # of a GPU, by which a share may miss it: 1/3 is written with a few digits
 
 
 def money_document(
@@ -21,7 +24,8 @@ def money_document(
         "revenue": None if money.revenue is None else asdict(money.revenue) | {"subscription": _subscription(money)},
         "margin": None if money.margin is None else asdict(money.margin),
         "break_even": asdict(money.break_even),
-        "economics_notes": list(money.notes),
+        "break_even_after_training": None if money.after_training is None else asdict(money.after_training),
+        "economics_notes": [*money.notes, *_split_gpus(scenario, gpus)],
         "load_shape": None if shape is None else asdict(shape),
     }
     listed: dict[str, Any] = _lists(document)
@@ -58,6 +62,16 @@ def _parts(gpus: int, prices: Prices) -> list[dict[str, Any]]:
         row |= {"unit_price_usd": prices.staff_usd_per_year, "usd_per_gpu_hour": shared * prices.staff_usd_per_year}
         rows.append(row)
     return rows
+
+
+def _split_gpus(scenario: Scenario, gpus: int) -> list[str]:
+    """A note where the shares of a mix are no whole GPUs of this fleet: it is billed as if GPUs could be split."""
+    rows = scenario.prices.commitments or ()
+    parts = [(row.kind, row.share * gpus) for row in rows]
+    if all(isclose(count, round(count), abs_tol=WHOLE) for _, count in parts):
+        return []
+    said = ", ".join(f"{count:.3g} {kind.replace('_', ' ')}" for kind, count in parts)
+    return [f"the shares of prices.commitments are billed as parts of a GPU: of {gpus}, {said}"]
 
 
 def _subscription(money: Economics) -> dict[str, Any] | None:

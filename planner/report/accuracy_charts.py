@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from planner.report.charts import COLOURS, MARKERS
+from planner.report.charts import COLOURS, MARKERS, equal_axes
 
 ROLES = {"judge": "rows that only judge", "fit": "rows that overheads were fitted to"}
 MARGIN = 1.3  # around the extremes of the axes
@@ -52,11 +52,5 @@ def _panel(axis: Axes, figures: Sequence[Mapping[str, Any]]) -> None:
         x, y = [one["measured"] for one in points], [one["predicted"] for one in points]
         marker = MARKERS[index % len(MARKERS)]
         axis.plot(x, y, marker, color=colour, markersize=3.5, alpha=0.7, markeredgewidth=0, label=source)
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_xlim(low, high)
-    axis.set_ylim(low, high)
-    axis.set_xlabel("measured")
-    axis.set_ylabel("predicted")
-    axis.grid(alpha=0.3)
+    equal_axes(axis, low, high, "measured", "predicted")
     axis.legend(loc="upper left", fontsize="x-small")

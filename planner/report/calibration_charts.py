@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from planner.report.charts import COLOURS, MARKERS
+from planner.report.charts import COLOURS, MARKERS, equal_axes
 
 F64 = NDArray[np.float64]
 BINS = 15  # of the running median
@@ -39,14 +39,8 @@ def fitted_chart(table: Table) -> Figure:
             rows = _some(np.flatnonzero((table["run"] == index) & ((table["kept_weight"] > 0) == used)))
             label = name if used else None
             _points(axis, table["fitted_ms"][rows], table["measured_ms"][rows], index, marker, label)
-    axis.set_xscale("log")
-    axis.set_yscale("log")
-    axis.set_xlim(low, high)
-    axis.set_ylim(low, high)
-    axis.set_xlabel("fitted (ms)")
-    axis.set_ylabel("measured (ms)")
+    equal_axes(axis, low, high, "fitted (ms)", "measured (ms)")
     axis.set_title("Time of up to 8 decode steps, and of lone first tokens")
-    axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
     return figure
 

@@ -62,6 +62,17 @@ def sweep_chart(document: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def equal_axes(axis: Axes, low: float, high: float, across: str, up: str) -> None:
+    """Logarithmic axes of one range, `low` to `high`, named `across` and `up`: what is equal is on the diagonal."""
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.set_xlim(low, high)
+    axis.set_ylim(low, high)
+    axis.set_xlabel(across)
+    axis.set_ylabel(up)
+    axis.grid(alpha=0.3)
+
+
 def image(figure: Figure, form: str) -> bytes:
     """The figure as the content of a "png" or "svg" file; the same figure gives the same bytes."""
     buffer = io.BytesIO()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from planner.summary.words import usd
+
 
 def sweep_table(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Columns and rows of a sweep: the varied keys, then the fleet and the money; "-" where there is no figure.
@@ -42,8 +44,8 @@ def sweep_table(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]
                 _text(point["quantization"]),
                 _text(point["utilisation"], ".0%"),
                 _text(point["usd_per_hour"], ",.2f"),
-                _text(point["usd_per_query"], ".4g"),
-                _text(point["margin_usd_per_query"], ".4g"),
+                _usd(point["usd_per_query"]),
+                _usd(point["margin_usd_per_query"]),
                 _text(point["cost_share_of_revenue"], ".1%"),
                 "" if point["feasible"] else f"no fleet fits: {point['reason']}",
             ]
@@ -55,6 +57,10 @@ def short_keys(keys: Sequence[str]) -> list[str]:
     """The last name of each dotted key, or the whole keys where two end alike."""
     short = [key.rsplit(".", 1)[-1] for key in keys]
     return short if len(set(short)) == len(short) else list(keys)
+
+
+def _usd(value: float | None) -> str:
+    return "-" if value is None else usd(value)
 
 
 def _text(value: Any, form: str = "") -> str:

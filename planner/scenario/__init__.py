@@ -1,10 +1,10 @@
 """The scenario file: its shape and its ranges. What needs the catalogue is checked later, in `deployment`.
 
-Where to look: `document` Scenario itself (load, change, write out) · `sections` every key, its default and its range ·
-`money` what is paid · `revenue` what is earned · `amounts` numbers in USD or in another currency ·
-`distributions` the ways to give a token count · `slo` service levels · `uncertainty` how far off inputs may be ·
-`rules` the words of an error, keys that are reserved · `yaml_text` what of YAML is read · `types` strict numbers and
-lists that mean choose.
+Where to look: `document` Scenario itself (load, change, write out) · `sections` every key, its default and its range
+· `money` what is paid · `revenue` what is earned · `amounts` numbers in USD or in another currency · `distributions`
+the ways to give a token count · `slo` service levels · `uncertainty` how far off inputs may be · `monitor` where a
+running fleet is read · `rules` the words of an error, keys that are reserved · `yaml_text` what of YAML is read ·
+`types` strict numbers and lists that mean choose.
 """
 
 from planner.scenario.distributions import (
@@ -19,6 +19,7 @@ from planner.scenario.distributions import (
 )
 from planner.scenario.document import Scenario, dotted_keys, json_schema
 from planner.scenario.money import Commitment, Energy, Own, Prices, RateCard, Training
+from planner.scenario.monitor import Monitor
 from planner.scenario.revenue import Abandonment, Ads, Api, PerWord, Revenue, Subscription, Tail
 from planner.scenario.sections import (
     ClosedArrivals,
@@ -55,6 +56,7 @@ __all__ = [
     "Joint",
     "JointFile",
     "Lognormal",
+    "Monitor",
     "Normal",
     "OfflineArrivals",
     "Own",

@@ -122,6 +122,8 @@ def _known_codes(value: Any) -> Any:
             raise broken("must be a currency's three letters, with its units per USD", str(code), nearest=nearest)
         if code == USD:
             raise broken("rates are units per USD: leave USD itself out", USD)
+        if isinstance(value[code], str) and re.fullmatch(_NUMBER, value[code].strip()):
+            raise broken("must be a number: leave the quotes out", str(code), nearest=value[code].strip())
     return {code: rate for code, rate in value.items() if rate is not None}
 
 

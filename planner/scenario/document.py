@@ -16,6 +16,7 @@ from planner.scenario import yaml_text
 from planner.scenario.amounts import RATES, rates_of
 from planner.scenario.distributions import Joint
 from planner.scenario.money import Prices
+from planner.scenario.monitor import Monitor
 from planner.scenario.revenue import Revenue
 from planner.scenario.rules import refuse_reserved, scenario_error
 from planner.scenario.sections import (
@@ -66,6 +67,8 @@ class Scenario(Section):
     """Path of a calibration file, as `planner calibrate` writes it, relative to the scenario file."""
     uncertainty: Uncertainty | None = None
     """How far off the inputs may be; `plan` then says how sure its answer is."""
+    monitor: Monitor | None = None
+    """Where the running fleet tells what it does."""
     _base: Path | None = PrivateAttr(None)
 
     @model_validator(mode="after")

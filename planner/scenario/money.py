@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from planner.scenario.amounts import USD, Currency, Price, PriceOrFree, Rates, Sum, SumOrNothing, no_rate
-from planner.scenario.types import Fraction, Section, Text, as_tuple, broken, member, one_key, tag
+from planner.scenario.types import Fraction, Section, ShareBelowOne, Text, as_tuple, broken, member, one_key, tag
 
 SHARES_OFF = 1e-6  # by which shares may miss 1: 1/3 is written with a few digits
 
@@ -34,7 +34,7 @@ class Commitment(Section):
     share: Fraction
     """Share of the fleet's GPUs; those of all commitments add up to 1."""
     gpu_hour_usd: GpuHour
-    interruption_share: Annotated[float, Field(ge=0, lt=1)] | None = None
+    interruption_share: ShareBelowOne | None = None
     """Of spot: share of the paid hours that serve nothing (taken away, starting again). Not given: taken as 0."""
 
     @model_validator(mode="after")
@@ -49,7 +49,7 @@ class Own(Section):
 
     capex_usd_per_gpu: Price
     life_years: Annotated[float, Field(ge=0.01, le=50)]
-    residual_share: Annotated[float, Field(ge=0, lt=1)] | None = None
+    residual_share: ShareBelowOne | None = None
     """What it is sold for at the end, as a share of the capex. Not given: taken as 0."""
     watts_per_gpu: Annotated[float, Field(gt=0, le=1e5)] | None = None
     """Mean draw with its part of the server. Not given: the GPU's own board power, all day."""
@@ -69,10 +69,36 @@ class Energy(Section):
 
 
 class Training(Section):
-    """A training bill, spread over the queries of the months that the model is served."""
+    """A training bill, spread over the queries of the months that the model is served: finished, or reckoned from
+    6 · params · tokens FLOP ÷ (peak FLOP/s of the GPU · mfu) · usd_per_gpu_hour.
+    """
 
-    usd: Sum
+    usd: Sum | None = None
+    """The finished bill. Instead of it: params, tokens, mfu, gpu, usd_per_gpu_hour."""
     months: Annotated[float, Field(ge=0.01, le=1200)]
+    params: Annotated[float, Field(ge=1, le=1e15)] | None = None
+    """Parameters that a token passes: of a mixture of experts the active ones."""
+    tokens: Annotated[float, Field(ge=1, le=1e18)] | None = None
+    """Tokens trained on, all epochs."""
+    mfu: Fraction | None = None
+    """Useful FLOP/s ÷ the GPU's bf16 peak, over the whole run."""
+    gpu: Text | None = None
+    """What it is trained on: a name of the catalogue."""
+    usd_per_gpu_hour: Price | None = None
+    """One of those GPUs for one hour: a name of its own, so that gpu_hour_usd alone is the price of serving."""
+
+    @model_validator(mode="after")
+    def _one_bill(self) -> Training:
+        parts = ("params", "tokens", "mfu", "gpu", "usd_per_gpu_hour")
+        given = [key for key in parts if getattr(self, key) is not None]
+        if self.usd is not None and given:
+            raise broken(f"give only one of: usd, {given[0]}; the bill is finished or reckoned", given[0])
+        missing = [key for key in parts if key not in given]
+        if self.usd is None and not given:
+            raise broken(f"is required: the finished bill, or instead of it {', '.join(parts)}", "usd")
+        if given and missing:
+            raise broken(f"is required beside {given[0]}: a bill is reckoned from {', '.join(parts)}", missing[0])
+        return self
 
 
 class Prices(Section):

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from planner.scenario.amounts import Price, PriceOrFree, Sum
-from planner.scenario.types import Fraction, NotNegative, Positive, Section, broken
+from planner.scenario.types import Fraction, NotNegative, Positive, Section, ShareBelowOne, broken
 
 MODELS = ("ads", "subscription", "api", "per_word")
 FACTORS = ("ecpm_usd", "ads_per_query", "fill", "publisher_share")
@@ -115,7 +115,7 @@ class Abandonment(Section):
     """What they wait for: the first token, or the last."""
     after_ms: NotNegative | None = None
     """Waiting that nobody minds. Not given: taken as 0."""
-    per_100ms: Annotated[float, Field(ge=0, lt=1)]
+    per_100ms: ShareBelowOne
     """Share of those still there who leave in each further 100 ms."""
 
 

@@ -12,6 +12,7 @@ from planner.errors import ScenarioError, UnsupportedError, nearest_names
 from planner.scenario.types import LIST_MISPLACED
 
 NOT_SUPPORTED = "not supported yet"
+MOST_TOLD = 3  # of the errors behind the first
 
 # Reserved: part of the scenario language, read by nothing so far. `[]` stands for every item of a list.
 RESERVED = (
@@ -23,7 +24,6 @@ RESERVED = (
     "fleet.autoscaler",
     "fleet.failures",
     "fleet.pools",
-    "monitor",
 )
 RESERVED_ROUTING = ("prefix_aware", "power_of_two", "session_affinity")
 
@@ -85,20 +85,27 @@ def _find(data: Any, parts: list[str], prefix: str) -> Iterator[tuple[str, Any]]
 
 
 def scenario_error(error: ValidationError, data: Mapping[str, Any], known: Sequence[str]) -> ScenarioError:
-    """The first of pydantic's findings as one line.
+    """pydantic's findings as one line: the first, and behind it the next few and how many there are.
 
     `known` are all dotted keys, so that a key in the wrong place is told its place.
     """
-    problems = error.errors(include_url=False)
-    first = problems[0]
-    context = first.get("ctx", {})
-    key, value = _locate(first["loc"], data, context.get("at", ()))
-    rule, nearest = _phrase(first["type"], context, value)
+    first, *others = (_found(problem, data, known) for problem in error.errors(include_url=False))
+    if not others:
+        return first
+    told = "; ".join(str(other) for other in others[:MOST_TOLD])
+    more = "; …" if len(others) > MOST_TOLD else ""
+    rule = f"{first.rule} (and {len(others)} more to correct: {told}{more})"
+    return ScenarioError(first.key, first.value, rule, first.nearest)
+
+
+def _found(problem: Any, data: Mapping[str, Any], known: Sequence[str]) -> ScenarioError:
+    """One of pydantic's findings with its dotted key."""
+    context = problem.get("ctx", {})
+    key, value = _locate(problem["loc"], data, context.get("at", ()))
+    rule, nearest = _phrase(problem["type"], context, value)
     if rule.startswith("unknown key"):
         name = key.rsplit(".", 1)[-1]
         nearest = nearest or next((place for place in known if place.endswith(f".{name}")), None)
-    if len(problems) > 1:
-        rule += f" (and {len(problems) - 1} more to correct)"
     return ScenarioError(key or "scenario", value, rule, nearest)
 
 

@@ -20,6 +20,7 @@ from planner.scenario.types import (
     Ranks,
     Replicas,
     Section,
+    ShareBelowOne,
     Text,
     as_tuple,
     broken,
@@ -207,7 +208,7 @@ class Stage(Section):
 class ResponseCache(Section):
     """Answers kept and given again: a query answered here reaches no GPU."""
 
-    hit_rate: Annotated[float, Field(ge=0, lt=1)]
+    hit_rate: ShareBelowOne
     """Share of the users' queries that it answers."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -20,6 +21,8 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from planner.errors import nearest_names
 
+SHARE = "a share, 0.3 for 30 %"
+_PER_CENT = re.compile(r"\s*[-+]?\d+(\.\d*)?\s*%\s*")
 MOST = 2**31 - 1  # counts and token numbers are kept in 32-bit arrays
 T = TypeVar("T")
 
@@ -62,6 +65,24 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _share(least: float, most: str) -> Callable[[Any], Any]:
+    """Refuse per cents where a share is due, in words; the range itself is the field's. What is no number passes."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and _PER_CENT.fullmatch(value):
+            share = float(value.strip().removesuffix("%")) / 100
+            raise broken(f"must be a number: {SHARE}", nearest=f"{share:g}" if 0 <= share <= 1 else None)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return value
+        if value < least:
+            raise broken(f"must be >= {least:g}: {SHARE}")
+        if value > 1 or (value == 1 and most == "<"):
+            raise broken(f"must be {most} 1: {SHARE}", nearest=f"{value / 100:g}" if 1 < value <= 100 else None)
+        return value
+
+    return check
+
+
 Count = Annotated[int, Field(ge=1, le=MOST), BeforeValidator(whole)]  # a number of things, at least one
 MOST_QUERIES = 50_000_000  # in one run: more would take gigabytes
 Queries = Annotated[int, Field(ge=1, le=MOST_QUERIES), BeforeValidator(whole)]
@@ -72,7 +93,9 @@ Ranks = Annotated[int, Field(ge=1, le=1024), BeforeValidator(whole)]
 # Numbers are bounded where products of them could leave the range of a float.
 Positive = Annotated[float, Field(gt=0, le=1e9)]
 NotNegative = Annotated[float, Field(ge=0, le=1e9)]
-Fraction = Annotated[float, Field(ge=1e-6, le=1)]
+LEAST_SHARE = 1e-6
+Fraction = Annotated[float, Field(ge=LEAST_SHARE, le=1), BeforeValidator(_share(LEAST_SHARE, "<="))]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1), BeforeValidator(_share(0.0, "<"))]
 Text = Annotated[str, Field(min_length=1)]
 
 

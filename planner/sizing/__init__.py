@@ -6,11 +6,13 @@ is accepted only if the upper end of its 95 % batch-means interval meets every l
 as well and must fail. More replicas need not be better on one path, so neighbours are always run, never inferred.
 
 `probes` one simulated point · `replicas` the fewest replicas for a load · `search` all combinations of a scenario's
-lists · `load` the most load for some replicas · `most` how the highest load that holds is looked for.
+lists · `load` the most load for some replicas · `point` the same as a bare number, to divide by another · `most` how
+the highest load that holds is looked for · `day` the chosen fleet in the hours below its peak.
 """
 
 from planner.sizing.load import Capacity, capacity
+from planner.sizing.point import most_qps
 from planner.sizing.probes import LEAST_REQUESTS, Probe
 from planner.sizing.search import Search, Sized, search
 
-__all__ = ["LEAST_REQUESTS", "Capacity", "Probe", "Search", "Sized", "capacity", "search"]
+__all__ = ["LEAST_REQUESTS", "Capacity", "Probe", "Search", "Sized", "capacity", "most_qps", "search"]

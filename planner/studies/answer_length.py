@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from planner.catalogue.models import model as find_model
 from planner.deployment import Progress
-from planner.scenario import Lognormal, Normal, Scenario, Uniform
+from planner.scenario import Scenario
 from planner.studies.chosen import with_read_values
 from planner.studies.sweep import planned
+from planner.studies.token_counts import mean_of, scaled
 
 Document = Mapping[str, Any]
 Row = dict[str, Any]
@@ -55,44 +56,6 @@ def margin_after_training(document: Document) -> float | None:
 def _training(document: Document) -> float:
     """USD of the training bill on a query; the same whatever the fleet, as the queries are."""
     return float((document["cost"] or {}).get("amortised_training_usd_per_query") or 0.0)
-
-
-def mean_of(distribution: Any) -> float | None:
-    """The mean of a distribution of the scenario, as stated; None where a file holds it."""
-    match distribution:
-        case int():
-            return float(distribution)
-        case Uniform():
-            return sum(distribution.uniform) / 2.0
-        case Lognormal():
-            return distribution.lognormal.mean
-        case Normal():
-            return distribution.normal.mean
-        case _:
-            return None
-
-
-def scaled(distribution: Any, factor: float) -> Any:
-    """A distribution times a factor, as YAML would have it, no count below 1; not for those in files."""
-    match distribution:
-        case int():
-            return max(1, round(factor * distribution))
-        case Uniform():
-            low, high = distribution.uniform
-            return {"uniform": [max(1, round(factor * low)), max(1, round(factor * high))]}
-        case Lognormal():
-            mean = max(1.0, factor * distribution.lognormal.mean)
-            return {"lognormal": {"mean": mean, "cv": distribution.lognormal.cv}}
-        case Normal():
-            moments = distribution.normal
-            least = max(1, round(factor * moments.min))
-            changed = {"mean": max(float(least), factor * moments.mean), "sd": factor * moments.sd, "min": least}
-            if moments.max is not None:
-                changed["max"] = max(least, round(factor * moments.max))
-                changed["mean"] = min(changed["mean"], float(changed["max"]))
-            return {"normal": changed}
-        case _:
-            raise TypeError(f"not to be rescaled: {distribution!r}")
 
 
 def _with_answers(chosen: Scenario, factor: float) -> Scenario:

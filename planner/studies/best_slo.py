@@ -6,20 +6,18 @@ more than it brings back: the latency there is the one worth promising, whatever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import fsum
 from typing import Any
 
-import numpy as np
-
 from planner.deployment import Progress
-from planner.economics import Demand, Patience, Prices, fleet_cost, lost_queries, queries_by_hour
+from planner.economics import Demand, Patience, Prices, fleet_cost
 from planner.errors import ScenarioError
-from planner.pricing import patience_of, priced
+from planner.pricing import leaving, patience_of, priced
 from planner.scenario import Scenario
-from planner.simulation.outcome import Outcome
+from planner.simulation.outcome import Latencies, Outcome
 from planner.simulation.quantiles import quantile
+from planner.sizing.day import DayRuns
 from planner.sizing.replicas import MOST_REPLICAS, least_serving
 from planner.sizing.search import demand_of
 from planner.studies.fleet_runs import FleetRuns
@@ -27,16 +25,16 @@ from planner.studies.fleet_runs import FleetRuns
 Document = Mapping[str, Any]
 FIRST_STRIDE = 20  # the first step away from the plan is a 20th of its replicas, at least one
 SHOWN = (50.0, 90.0, 99.0)
-LEVELS = (0.5, 0.75, 0.9)  # of the peak, beside the quietest hour and the peak: where waiting is simulated
 
 
 @dataclass(frozen=True)
 class Money:
-    """What the sizes share: prices, the users' demand, and what a query earns before anyone leaves."""
+    """What the sizes share: prices, the users' demand, what a query earns before anyone leaves, the hours' runs."""
 
     prices: Prices
     demand: Demand
     gross_usd_per_query: float
+    day: DayRuns
 
     def cost_usd_per_day(self, gpus: int) -> float:
         """The bill of a day of a fleet of so many GPUs, retrieval included."""
@@ -123,6 +121,7 @@ def _money(scenario: Scenario, document: Document, runs: FleetRuns, own: int) ->
         prices=priced(gpu, scenario).prices,
         demand=demand_of(scenario, runs.load, runs.at(own)),
         gross_usd_per_query=revenue["usd_per_query"] + lost,
+        day=runs.day(own),
     )
 
 
@@ -147,33 +146,22 @@ def _size(fleet: Document, serving: int, runs: FleetRuns, money: Money, patience
     }
     if outcome.saturated:
         return row
-    hours = queries_by_hour(money.demand.peak_qps, money.demand.day)
-    lost = _lost_by_hour(serving, runs, hours, money.demand.uncached_share, patience)
-    stayed = fsum(queries * (1.0 - gone) for queries, gone in zip(hours, lost, strict=True))
-    revenue = money.gross_usd_per_query * stayed
+
+    def latencies_at(of_peak: float) -> Latencies:
+        return outcome.latencies if of_peak == 1 else money.day.at(of_peak, serving).latencies
+
+    told = leaving(runs.scenario, money.demand, latencies_at)
+    if told is None:
+        raise ScenarioError("revenue.abandonment", None, "is required: nobody is told to leave")
+    _, lost = told
+    revenue = money.gross_usd_per_query * money.demand.day_queries * (1.0 - lost.share)
     return row | {
-        "lost_share_at_peak": lost[hours.index(max(hours))],
-        "lost_share": 1.0 - stayed / fsum(hours),
+        "lost_share_at_peak": lost.share_at_peak,
+        "lost_share": lost.share,
         "revenue_usd_per_day": revenue,
         "margin_usd_per_day": revenue - cost,
         "latencies": _latencies(outcome, patience),
     }
-
-
-def _lost_by_hour(
-    serving: int, runs: FleetRuns, hours: Sequence[float], uncached_share: float, patience: Patience
-) -> list[float]:
-    """Share of each hour's queries whose user leaves: simulated at a few levels of the load, in between linear."""
-    peak = max(hours)
-    levels = [queries / peak for queries in hours]
-    lowest = min(levels)
-    points = sorted({lowest, *(level for level in LEVELS if level > lowest), 1.0})
-    lost = []
-    for level in points:
-        latencies = runs.at_level(level, serving).latencies
-        values = latencies.ttft_ms if patience.metric == "ttft" else latencies.e2e_ms
-        lost.append(lost_queries(values, patience, uncached_share).share)
-    return [float(value) for value in np.interp(levels, points, lost)]
 
 
 def _latencies(outcome: Outcome, patience: Patience) -> dict[str, float]:

@@ -16,11 +16,12 @@ from planner.deployment import (
     run,
     run_length,
 )
-from planner.planning import DAY_QUERIES, DAY_SPANS
 from planner.scenario import Scenario
 from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome
+from planner.sizing.day import DayRuns
 from planner.sizing.probes import Probe, short_of
+from planner.units import MS_PER_S
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,6 @@ class FleetRuns:
     idle_e2e_s: float
     load: Load = field(repr=False)  # of the scenario's own demand
     _known: dict[int, Outcome] = field(default_factory=dict, repr=False)
-    _quieter: dict[float, Load] = field(default_factory=dict, repr=False)
 
     def at(self, serving: int) -> Outcome:
         """The scenario's demand on so many serving replicas."""
@@ -48,14 +48,10 @@ class FleetRuns:
         load = self._load(changed, self.queries, FULL_SPANS)
         return Probe(rate_qps, True, load, run(self.deployment, changed, load, serving, self.seed))
 
-    def at_level(self, of_peak: float, serving: int) -> Outcome:
-        """A quieter hour of open arrivals, `of_peak` of the peak rate, on a shorter run; the peak itself at length."""
-        if of_peak == 1 or self.scenario.traffic.peak_qps is None:
-            return self.at(serving)
-        if of_peak not in self._quieter:
-            changed = self.scenario.with_values({"traffic.peak_qps": of_peak * self.scenario.traffic.peak_qps})
-            self._quieter[of_peak] = self._load(changed, DAY_QUERIES, DAY_SPANS)
-        return run(self.deployment, self.scenario, self._quieter[of_peak], serving, self.seed)
+    def day(self, serving: int) -> DayRuns:
+        """The hours below the peak, as the plan simulates them where so many replicas serve at its peak."""
+        e2e_s = float(self.at(serving).figures["e2e_ms"]["mean"]) / MS_PER_S
+        return DayRuns(self.deployment, self.scenario, self.seed, e2e_s)
 
     def _load(self, scenario: Scenario, queries: int, spans: int) -> Load:
         length = run_length(scenario, queries, self.idle_e2e_s, spans)

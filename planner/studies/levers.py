@@ -13,13 +13,14 @@ from typing import Any
 from planner.catalogue.models import model as find_model
 from planner.deployment import Progress
 from planner.economics import day_queries, usd_per_hour
+from planner.economics.models.quality import EQUAL_LOSS, FITTED, LIMITS
 from planner.pricing import priced
 from planner.scenario import Scenario
 from planner.sizing.most import most_rate
 from planner.studies.answer_length import beside_plan, margin_after_training, shorter_answers
 from planner.studies.chosen import with_read_values
 from planner.studies.fleet_runs import FleetRuns
-from planner.studies.model_sizes import parameters, smaller_models
+from planner.studies.model_sizes import ModelLoss, equal_loss, model_loss, parameters, smaller_models
 from planner.studies.sweep import planned
 from planner.units import HOURS_PER_DAY
 
@@ -63,16 +64,18 @@ def smaller(
     scenario: Scenario, chosen: Scenario, document: Document, seed: int, requests: int | None, tell: Progress
 ) -> Row:
     """Smaller models of the catalogue, the same family first: {rows [{model, total_parameters, active_parameters,
-    quality, …figures, removed}], reason}.
+    quality, loss, training_tokens, training_tokens_source, loss_note, equal_loss, …figures, removed}], planned {model,
+    loss, …}, loss_law {source, equal_within, limits}, reason}.
 
     Each is planned on the chosen GPU, in the chosen number format or its checkpoint's own, on no more GPUs a replica
-    than now.
+    than now. `loss` is `model_sizes.model_loss`; `equal_loss` holds it against the planned model's. Null: not said.
     """
     model = find_model(chosen.model[0], chosen.base)
     given = scenario.engine.max_model_len
     found = smaller_models(model, given[0] if given else 1, SMALLER_MODELS)
     sizes = [size for size in TENSOR_PARALLEL if size <= max(chosen.engine.tensor_parallel_size)]
     rows = []
+    own_loss = model_loss(model)
     for index, other in enumerate(found):
         tell("levers: smaller models", index, len(found))
         own = [] if other.checkpoint == "bf16" else ["auto"]
@@ -87,18 +90,27 @@ def smaller(
             "calibration": None,
         }
         figures = planned(with_read_values(chosen, values), seed, requests)
-        size = parameters(other)
+        size, loss = parameters(other), model_loss(other)
         rows.append(
             {
                 "total_parameters": size.total,
                 "active_parameters": size.active,
                 "quality": QUALITY,
+                **_loss_keys(loss),
+                "equal_loss": equal_loss(loss, own_loss),
                 **beside_plan(figures, document),
                 "model": other.name,
             }
         )
     reason = None if rows else f"the catalogue has no smaller model than {model.name} with its context"
-    return {"rows": rows, "reason": reason}
+    law = {"source": FITTED.text, "equal_within": EQUAL_LOSS, "limits": LIMITS}
+    own_row = {"model": model.name, **_loss_keys(own_loss)}
+    return {"rows": rows, "planned": own_row, "loss_law": law, "reason": reason}
+
+
+def _loss_keys(found: ModelLoss) -> Row:
+    keys = {"loss": found.loss, "training_tokens": found.training_tokens}
+    return {**keys, "training_tokens_source": found.source, "loss_note": found.note}
 
 
 # --- no LLM for queries that earn too little ---

@@ -113,12 +113,7 @@ def evaluate(
         "scenario": sent.as_dict(),
         "seed": header.seed,
         "warnings": _warnings(recording, header, sent, prediction, facts),
-        "host": header.host,
-        "served_model": header.model,
-        "api": header.api,
-        "demand": header.demand,
-        "started_at": header.started_at,
-        "records": str(recording.path),
+        **whose(recording, header),
         **figures,
         **{key: facts.get(key) for key in ("kv_cache_tokens", "kv_cache_usage", "prefix_cache_hit_rate")},
         "num_preemptions": facts.get("num_preemptions"),
@@ -145,6 +140,18 @@ def _warnings(
         found += [*warnings_document([prediction.deployment]), *server_warnings(prediction.deployment, facts)]
         found += session_warnings(header, sent, prediction.deployment)
     return [warning for warning in found if warning]
+
+
+def whose(recording: Recording, header: RunHeader) -> dict[str, Any]:
+    """Whose records these are: the server, what was asked of it, and when."""
+    return {
+        "host": header.host,
+        "served_model": header.model,
+        "api": header.api,
+        "demand": header.demand,
+        "started_at": header.started_at,
+        "records": str(recording.path),
+    }
 
 
 def validity(recording: Recording) -> dict[str, Any]:

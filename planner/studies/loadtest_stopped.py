@@ -11,7 +11,7 @@ import numpy as np
 from planner.deployment import SCHEMA_VERSION
 from planner.errors import DataFileError
 from planner.readers.recordings import Recording
-from planner.studies.loadtest import validity
+from planner.studies.loadtest import validity, whose
 from planner.studies.loadtest_warnings import traffic_warning
 from planner.summary.loadtest_stopped import stopped_text
 
@@ -52,12 +52,7 @@ def stopped_test(recording: Recording, server: Mapping[str, Any], why: str) -> S
             "scenario": header.scenario,
             "seed": header.seed,
             "warnings": [warning] if warning else [],
-            "host": header.host,
-            "served_model": header.model,
-            "api": header.api,
-            "demand": header.demand,
-            "started_at": header.started_at,
-            "records": str(recording.path),
+            **whose(recording, header),
             "requests": 0,
             "queries": 0,
             "warmup_queries": header.warmup,

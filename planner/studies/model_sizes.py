@@ -1,6 +1,8 @@
 """Parameters of catalogue models, and which other model of the catalogue one may be held against.
 
-How well a model answers is not modelled: a counterpart is found by its size alone, and every answer says so.
+How well a model answers is not modelled: a counterpart is found by its size alone, and every answer says so. Beside it
+stands what can be said: the loss that the Chinchilla law gives a dense model of that size on its published training
+tokens.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from dataclasses import dataclass
 
 from planner.catalogue.models import model as find_model
 from planner.catalogue.models import model_names
+from planner.catalogue.training_tokens import training_tokens
+from planner.economics.models.quality import EQUAL_LOSS, chinchilla_loss
 from planner.memory.weights import BF16_BYTES, weight_bytes
 from planner.specs import Model
 
@@ -30,6 +34,40 @@ class Counterpart:
 
     name: str
     why: str
+
+
+@dataclass(frozen=True)
+class ModelLoss:
+    """A model's loss in nats a token by its size and training; None where it is not said, and `note` says why.
+
+    `training_tokens` may be known where the loss is not said. `source` is theirs, with its date.
+    """
+
+    loss: float | None
+    training_tokens: float | None
+    source: str | None
+    note: str | None
+
+
+def model_loss(model: Model) -> ModelLoss:
+    """L(N, D) of Hoffmann et al. 2022 for N parameters in all and the published training tokens D.
+
+    Not said of a mixture of experts (the law was fitted on dense models), nor where no tokens are published.
+    """
+    found = training_tokens(model)
+    tokens, source = (None, None) if found is None else (found.tokens, f"{found.source} ({found.date})")
+    if model.experts is not None:
+        return ModelLoss(None, tokens, source, "a mixture of experts: the law was fitted on dense models")
+    if tokens is None:
+        return ModelLoss(None, None, None, "its training tokens are not known")
+    return ModelLoss(chinchilla_loss(parameters(model).total, tokens).loss, tokens, source, None)
+
+
+def equal_loss(one: ModelLoss, other: ModelLoss) -> bool | None:
+    """Whether two losses are at most `EQUAL_LOSS` apart; None where either is not said."""
+    if one.loss is None or other.loss is None:
+        return None
+    return abs(one.loss - other.loss) <= EQUAL_LOSS
 
 
 def parameters(model: Model) -> Parameters:

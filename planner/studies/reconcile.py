@@ -15,7 +15,6 @@ from planner.catalogue.models import model as find_model
 from planner.catalogue.prices import gpu_hour
 from planner.deployment import Deployment
 from planner.economics.bases import (
-    FLOP_PER_PARAMETER,
     Basis,
     Chip,
     ListPrice,
@@ -35,6 +34,7 @@ from planner.economics.basis_gaps import (
     list_to_flops,
     measured_to_simulated,
 )
+from planner.economics.gpu_time import model_flop
 from planner.economics.sales import WORDS_PER_1000_TOKENS
 from planner.errors import DataFileError, PlannerError
 from planner.performance.roofline import peak_flops
@@ -45,17 +45,11 @@ from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome
 from planner.sizing.search import demand_of
 from planner.studies.fleet_runs import FleetRuns
+from planner.studies.list_prices import asked_price
 from planner.studies.model_sizes import parameters
 from planner.units import HOURS_PER_DAY
 
 Document = Mapping[str, Any]
-# A public list price that an AI search could be built on; a secondary source: the issuer's own page was not read.
-PUBLIC_PRICE = ListPrice(
-    0.75,
-    3.75,
-    assumed="list price of another model: Gemini 3.6 Flash, promotion until 2026-12-31, as listed on 2026-09-07 by "
-    "SergeevDmitry/llm-kit usage-tab 1.2.0 (secondary); give your own with --list-price IN,OUT or revenue.api",
-)
 
 
 @dataclass(frozen=True)
@@ -83,9 +77,9 @@ def reconcile(
     usd_per_1k_words}], words_per_1000_tokens, mfu_simulated, active_parameters}.
 
     `document` is the plan of `scenario`, priced, `chosen` the scenario without lists that it chose, `runs` that fleet.
-    `price` None takes revenue.api, else a dated public price; `mfu` None takes the simulated one of busy GPUs at the
-    peak. With `records` of a load test the measured basis stands between FLOP and simulation; they must be of the same
-    model. Raises InputErrors for an MFU that is none and for records that cannot be used.
+    `price` None takes revenue.api, else a dated public price (`list_prices`); `mfu` None takes the simulated one of
+    busy GPUs at the peak. With `records` of a load test the measured basis stands between FLOP and simulation; they
+    must be of the same model. Raises InputErrors for an MFU that is none and for records that cannot be used.
     """
     fleet = document["fleet"]
     serving = fleet["replicas"] - fleet["spare_replicas"]
@@ -97,7 +91,7 @@ def reconcile(
     chip = _chip(deployment, document["cost"]["usd_per_hour"] / fleet["gpus"])
     reached = busy_mfu_of(tokens, active, chip, peak)
     taken, assumed = (mfu, ()) if mfu is not None else (reached, ("MFU: the simulated one, of busy GPUs at the peak",))
-    asked = price or _api_price(scenario) or PUBLIC_PRICE
+    asked = asked_price(scenario, price)
     bases: list[Basis] = [list_price(tokens, asked), flops(tokens, active, chip, taken, assumed)]
     gaps: list[Gap] = [list_to_flops(tokens, asked, active, chip, taken)]
     if records is None:
@@ -157,7 +151,7 @@ def served_peak(
         gpus_per_replica=fleet["gpus_per_replica"],
         busy_gpu_s=busy_s * rank_gpus,
         input_share=min(prefill_s / busy_s, 1.0),
-        prefill_mfu=FLOP_PER_PARAMETER * active / (token_s * rank_gpus * peak_flop),
+        prefill_mfu=model_flop(active, 1.0) / (token_s * rank_gpus * peak_flop),
         utilisation=outcome.figures["utilisation"],
         mean_of_day=fsum(hours) / (HOURS_PER_DAY * max(hours)),
     )
@@ -223,19 +217,6 @@ def _price_of(gpu_name: str, chosen: Scenario, chip: Chip) -> tuple[float, tuple
         except PlannerError:
             pass
     return chip.usd_per_hour, (f"no price of {gpu_name} is known: the plan's own GPU-hour price taken",)
-
-
-def _api_price(scenario: Scenario) -> ListPrice | None:
-    """What the scenario itself sells tokens for."""
-    api = None if scenario.revenue is None else scenario.revenue.api
-    if api is None:
-        return None
-    reread = api.usd_per_million_cached_input
-    return ListPrice(
-        float(api.usd_per_million_input),
-        float(api.usd_per_million_output),
-        None if reread is None else float(reread),
-    )
 
 
 def _words_per_1000_tokens(scenario: Scenario) -> float:

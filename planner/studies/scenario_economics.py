@@ -33,6 +33,7 @@ FROM_PLAN = (
     "revenue",
     "margin",
     "break_even",
+    "break_even_after_training",
     "economics_notes",
     "alternatives",
     "provenance",
@@ -107,6 +108,9 @@ def _assumed(answer: dict[str, Any]) -> Iterator[Provenance]:
     if answer["levers"]["skip_llm"]["without_others"] is not None:
         why = "queries without ads are taken to be like the others, and their users to stay without an answer"
         yield Provenance("lever: no model for queries without ads", "assumed", why, errs="optimistic")
+    if answer["levers"]["skip_llm"]["threshold_usd_per_query"] is not None:
+        why = "one more query is taken to need no more of the fleet's staff"
+        yield Provenance("lever: cost of one more query", "assumed", why, errs="optimistic")
     if answer["best_slo"] is not None:
         why = "simulated at a few loads of the day, between them linear; the margin has one top over the fleet sizes"
         yield Provenance("best service level: users who leave", "assumed", why, errs="unknown")

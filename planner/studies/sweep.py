@@ -23,7 +23,7 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Sweep:
-    """`document` = {schema_version, scenario, seed, vary: [{key, values}], points}.
+    """`document` = {schema_version, scenario, seed, vary: [{key, values}], points, notes [what is in which figure]}.
 
     A point is {values {key: value}, feasible, model, hardware, quantization, tensor_parallel_size, gpus, replicas,
     utilisation (at the peak), usd_per_hour, usd_per_query, revenue_usd_per_query, margin_usd_per_query,
@@ -82,8 +82,21 @@ def sweep(
             "seed": seed,
             "vary": [{"key": key, "values": values} for key, values in values_of.items()],
             "points": points,
+            "notes": _notes(scenarios),
         }
     )
+
+
+def _notes(scenarios: Sequence[Scenario]) -> list[str]:
+    """What a figure has in it, and at which rate another currency is read, where all points have the same."""
+    notes = []
+    if any(scenario.prices.retrieval_usd_per_query > 0 for scenario in scenarios):
+        notes.append("USD an hour is the fleet's, retrieval not in it; USD a query and the margin have it")
+    rates = {(scenario.prices.currency, scenario.prices.per_usd) for scenario in scenarios}
+    code, per_usd = next(iter(rates))
+    if len(rates) == 1 and code != "USD":
+        notes.append(f"amounts are in USD; 1 USD = {per_usd:g} {code} (prices.exchange_rates)")
+    return notes
 
 
 def _value(key: str, item: Any) -> Any:

@@ -17,8 +17,9 @@ from planner.catalogue.hardware import gpu_name
 from planner.catalogue.models import model as find_model
 from planner.deployment import Progress
 from planner.planning import Plan
-from planner.provenance import Provenance, with_origins
+from planner.provenance import Provenance
 from planner.scenario import Scenario
+from planner.studies.added import added
 from planner.studies.chosen import with_read_values
 from planner.studies.sweep import plan_figures, planned
 from planner.studies.waterfall_options import Option, baseline_words, choice_words, options_of
@@ -50,8 +51,7 @@ def with_waterfall(
     if rows and scenario.calibration is not None:
         why = "the calibration is of the plan's own engine: rows of another have the planner's own step cost"
         origins.append(Provenance("waterfall: rows that are not calibrated", "assumed", why, errs="unknown"))
-    changed = {"waterfall": rows, "provenance": with_origins(document["provenance"], origins)}
-    return replace(answer, document={**document, **changed})
+    return added(answer, "waterfall", rows, origins)
 
 
 def waterfall(

@@ -14,7 +14,8 @@ from planner.catalogue.models import model as find_model
 from planner.memory import resolve_quantization
 from planner.scenario import Scenario
 from planner.scenario.sections import Quantization
-from planner.studies.model_sizes import dense_counterpart
+from planner.specs import Model
+from planner.studies.model_sizes import dense_counterpart, model_loss
 
 Document = Mapping[str, Any]
 QUALITY = "how well the answers are is not modelled"
@@ -119,7 +120,20 @@ def _experts(scenario: Scenario, document: Document) -> Option:
         values["engine.enable_expert_parallel"] = list(scenario.engine.enable_expert_parallel)
         without["engine.enable_expert_parallel"] = False
     what = f"{choice_words(list(scenario.model))} in place of {choice_words(against)} ({why}); {QUALITY}"
+    what += f"; {_losses([find_model(name, scenario.base) for name in against])}"
     return Option(step, what, values, without)
+
+
+def _losses(dense: list[Model]) -> str:
+    """What the Chinchilla law says of the dense models; of a mixture it says nothing."""
+    said = []
+    for model in dense:
+        found = model_loss(model)
+        if found.loss is not None and found.training_tokens is not None:
+            said.append(f"{model.name} {found.loss:.3f} on {found.training_tokens / 1e12:g} T tokens")
+        else:
+            said.append(f"{model.name} not said ({found.note})")
+    return f"loss by the Chinchilla law: {', '.join(said)}; a mixture not said, it was fitted on dense models"
 
 
 def _like_formats(scenario: Scenario, formats: Option, experts: Option) -> tuple[Option, Option]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from planner.summary.layout import paragraph, section, table
@@ -11,7 +11,6 @@ from planner.summary.quantities import BILLION, amount, share_text, value_text
 from planner.summary.words import number, percent
 
 Document = Mapping[str, Any]
-PLACEHOLDER = re.compile(r"\{([^{}%]+)(%?)\}")
 MOST_MODEL_ROWS = 6  # of what a simulation assumes; the JSON has all
 
 
@@ -31,14 +30,13 @@ def case_text(document: Document) -> str:
     return "\n".join(lines)
 
 
-def answer_sentence(template: str, outputs: Mapping[str, tuple[Any, str]]) -> str:
-    """A template with values in place of `{step.output}`, as per cent for `{step.output%}`."""
+def answer_sentence(parts: Iterable[str | tuple[Any, str, bool]]) -> str:
+    """The answer's text with its numbers in place: each is (value, unit, whether it is told as per cent)."""
+    return "".join(part if isinstance(part, str) else _told(*part) for part in parts)
 
-    def told(found: re.Match[str]) -> str:
-        value, unit = outputs[found[1]]
-        return share_text(value) if found[2] else value_text(value, unit)
 
-    return PLACEHOLDER.sub(told, template)
+def _told(value: Any, unit: str, per_cent: bool) -> str:
+    return share_text(value) if per_cent else value_text(value, unit)
 
 
 # --- printed figures ---

@@ -15,6 +15,11 @@ def currency_of(document: Document) -> Document | None:
     return found if found.get("code") and found.get("per_usd") else None
 
 
+def rate_words(currency: Document | None) -> str:
+    """ "1 USD = 7.1 CNY (prices.exchange_rates)"; nothing without another currency."""
+    return "" if currency is None else f"1 USD = {currency['per_usd']:g} {currency['code']} (prices.exchange_rates)"
+
+
 def other(value: float | None, currency: Document | None) -> str:
     """The amount in the other currency, "8.52 CNY"; nothing without one."""
     if value is None or currency is None:

@@ -7,10 +7,10 @@ from typing import Any
 from planner.summary.bill import bill_rows
 from planner.summary.currency import both, currency_of
 from planner.summary.layout import paragraph, section, table
-from planner.summary.words import number, percent
+from planner.summary.words import number, percent, plural
 
 Document = dict[str, Any]
-PEAK_ALL_DAY = "by the latencies at the peak, taken for every hour: at quieter ones fewer leave"
+BY_THE_HOUR = "by each hour's own latencies, simulated at a few loads of the day"
 
 
 def earning_lines(document: Document) -> list[str]:
@@ -25,7 +25,10 @@ def earning_lines(document: Document) -> list[str]:
 def _earned(document: Document, revenue: Document) -> list[str]:
     """Quantity × price; left out where it would only say that every query earns its revenue."""
     lines = revenue.get("lines") or []
-    if len(lines) < 2 and all(line.get("unit") == "query" for line in lines):
+    if len(lines) < 2 and all(
+        line.get("unit") == "query" and line.get("unit_price_usd") in (None, revenue.get("usd_per_query"))
+        for line in lines
+    ):
         return []
     return table(bill_rows(lines, currency_of(document)), "<>>>")
 
@@ -35,14 +38,18 @@ def _leaving(document: Document, found: Document) -> list[str]:
         return []
     currency = currency_of(document)
     lost = both(found.get("usd_per_query_lost"), currency)
-    said = f"{percent(found['lost_share'])} of all queries: {lost} a query, which the revenue above is net of"
+    peak, ads = found.get("lost_share_at_peak"), found.get("lost_impressions")
+    busiest = "" if peak is None or percent(peak) == percent(found["lost_share"]) else f" ({percent(peak)} at the peak)"
+    said = f"{percent(found['lost_share'])} of all queries{busiest}: {lost} a query, which the revenue above is net of"
     lines = paragraph(said, "  ", "    ")
+    if ads is not None:
+        lines += paragraph(f"with them {plural(round(ads), 'ad')} a day are not shown", "  ", "    ")
     risk, daily = found.get("at_risk_usd_per_query_per_100ms"), found.get("at_risk_usd_per_day_per_100ms")
     if risk is not None and daily is not None:
         metric = str(found.get("metric", "")).upper()
         said = f"at risk: 100 ms more of every {metric} would lose {both(risk, currency)} a query"
         lines += paragraph(f"{said}, {both(daily, currency)} a day", "  ", "    ")
-    return [*lines, *paragraph(found.get("source", ""), "  ", "    "), *paragraph(PEAK_ALL_DAY, "  ", "    ")]
+    return [*lines, *paragraph(found.get("source", ""), "  ", "    "), *paragraph(BY_THE_HOUR, "  ", "    ")]
 
 
 def _subscriber(document: Document, found: Document) -> list[str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from planner.summary.earnings import PEAK_ALL_DAY
+from planner.summary.bases import bases_lines, denominator_lines, gap_lines
+from planner.summary.currency import currency_of, rate_words
+from planner.summary.earnings import BY_THE_HOUR
 from planner.summary.layout import paragraph, section, table
+from planner.summary.model_loss import loss_lines
 from planner.summary.money import money_sentence
 from planner.summary.origins import definition_lines, origin_lines
 from planner.summary.plan import plan_text
@@ -24,7 +27,6 @@ from planner.summary.words import (
 
 Document = dict[str, Any]
 
-_NO_FACTOR = 5e-4  # off 1: in the JSON only
 _LATENCIES_SHOWN = 4  # side by side: those of the scenario's limits first
 _SIZES_AROUND = 3  # shown on each side of the best and of the plan's own
 
@@ -39,17 +41,18 @@ def economics_text(document: Document) -> str:
     who = fleet_words(document.get("fleet") or {}, document.get("model") or {})
     verb = "serves" if (document.get("fleet") or {}).get("gpus") == 1 else "serve"
     lines += paragraph(f"{who} {verb} {demand_words(scenario) or 'the load'}. {money_sentence(document)}")
+    rate = rate_words(currency_of(document))
+    lines += paragraph(f"Amounts are in USD; {rate}." if rate else "")
     lines += section("Revenue at risk: users who do not wait", _at_risk(document))
     lines += section("The service level worth asking for", _best_slo(document))
     levers = document.get("levers") or {}
     lines += section("Shorter answers", _shorter(levers.get("shorter_answers") or {}))
     lines += section("Smaller models, their quality not modelled", _smaller(levers.get("smaller_models") or {}))
-    skipped = _skip(levers.get("skip_llm") or {}, document.get("revenue") or {})
+    skipped = _skip(levers.get("skip_llm") or {}, document.get("revenue") or {}, document.get("cost") or {})
     lines += section("Queries that are not worth the model", skipped)
-    lines += section("Four ways to say what the model calls of a query cost", _bases(document))
-    lines += section("The same bills, by what they are divided by", _denominators(document))
-    for gap in document.get("gaps") or []:
-        lines += section(_gap_title(gap), _gap(gap))
+    lines += section("Four ways to say what the model calls of a query cost", bases_lines(document))
+    lines += section("The same bills, by what they are divided by", denominator_lines(document))
+    lines += gap_lines(document)
     lines += [line for note in document.get("economics_notes") or [] for line in paragraph(f"Note: {note}", "", "  ")]
     return "\n".join([*lines, *origin_lines(document.get("provenance") or []), *definition_lines()])
 
@@ -65,7 +68,7 @@ def _at_risk(document: Document) -> list[str]:
     said = f"{percent(lost.get('lost_share'))} of the queries are left before the answer: "
     said += f"{usd(lost.get('usd_per_query_lost'))} a query. Each further 100 ms of {lost.get('metric', '').upper()} "
     said += f"would lose {usd(per_query)} a query, {usd(per_day)} a day."
-    weighed = f"{capitalised(PEAK_ALL_DAY)}. The fleet sizes below count each hour with its own."
+    weighed = capitalised(f"{BY_THE_HOUR}.")
     return [*paragraph(said, "  "), *paragraph(lost.get("source", ""), "  "), *paragraph(weighed, "  ")]
 
 
@@ -78,9 +81,10 @@ def _best_slo(document: Document) -> list[str]:
         return paragraph(f"Not known: {why}.", "  ")
     best, own = found["best"], found["own"]
     gained = found.get("gained_usd_per_day") or 0.0
+    earn = "earns" if best["serving"] == 1 else "earn"
     levels = ", ".join(f"{limit_name(key)} {milliseconds(value)}" for key, value in found["slo"].items())
     lines = paragraph(
-        f"{plural(best['serving'], 'serving replica')} ({plural(best['gpus'], 'GPU')}) earn most: {levels}.", "  "
+        f"{plural(best['serving'], 'serving replica')} ({plural(best['gpus'], 'GPU')}) {earn} most: {levels}.", "  "
     )
     if best["serving"] == own["serving"]:
         lines += paragraph("That is the planned fleet: its limits are the ones worth asking for.", "  ")
@@ -149,7 +153,7 @@ def _smaller(found: Document) -> list[str]:
     for row in found.get("rows") or []:
         if row.get("reason"):
             lines += paragraph(f"{row['model']}: {with_limit_names(row['reason'])}", "  ", "    ")
-    return lines
+    return lines + loss_lines(found)
 
 
 _HEADS = ("GPUs", "", "$/query", "", "margin", "")
@@ -187,7 +191,7 @@ _EARNING = {
 }
 
 
-def _skip(found: Document, revenue: Document) -> list[str]:
+def _skip(found: Document, revenue: Document, cost: Document) -> list[str]:
     if found.get("reason"):
         return paragraph(f"Not told: {found['reason']}.", "  ")
     threshold = found.get("threshold_usd_per_query")
@@ -195,6 +199,8 @@ def _skip(found: Document, revenue: Document) -> list[str]:
         return []
     made = f"a replica at {usd(found['replica_usd_per_hour'])} an hour carries {number(found['replica_qps'])} queries/s"
     lines = paragraph(f"One more query costs {usd(threshold)}: {made} within the limits, at the day's shape.", "  ")
+    if any(part.get("what") == "staff of the fleet" for part in (cost.get("price") or {}).get("parts") or []):
+        lines += paragraph("The fleet's staff is not in it: one more query needs no more of it.", "  ")
     if found.get("retrieval_usd_per_query"):
         lines += paragraph(f"Retrieval, {usd(found['retrieval_usd_per_query'])}, is part of it.", "  ")
     value = found.get("earned_usd_per_query")
@@ -218,46 +224,3 @@ def _skip(found: Document, revenue: Document) -> list[str]:
             said += f"{usd(others['usd_per_query'])} a query, {usd(others['saved_usd_per_day'])} a day saved."
             lines += paragraph(f"{said} That their users stay is assumed.", "  ")
     return lines
-
-
-# --- the four bases ---
-
-
-def _bases(document: Document) -> list[str]:
-    bases = document.get("bases") or []
-    if not bases:
-        return []
-    rows = [["", "$/1k input", "$/1k output", "$/query"]]
-    rows += [
-        [basis["name"], *(usd(basis[key]) for key in ("usd_per_1k_input", "usd_per_1k_output", "usd_per_query"))]
-        for basis in bases
-    ]
-    lines = table(rows, "<>>>")
-    for basis in bases:
-        lines += paragraph(f"{basis['name']}: {basis['how']}", "  ", "    ")
-        for assumed in basis.get("assumed") or []:
-            lines += paragraph(f"assumed: {assumed}", "    ", "      ")
-    said = "$/query is by the user's query, the cached ones included; retrieval is in none of them."
-    if (document.get("revenue") or {}).get("model") == "api":
-        said += " Of a list price only queries that reach the model are billed there; revenue.api bills those from the "
-        said += "response cache too."
-    return [*lines, *paragraph(said, "  ")]
-
-
-def _denominators(document: Document) -> list[str]:
-    """The same bills per thousand of what prices are quoted by."""
-    found = document.get("denominators") or []
-    keys = ("usd_per_1k_tokens", "usd_per_1k_output_alone", "usd_per_1k_words")
-    rows = [["", "$/1k tokens, in + out", "$/1k output alone", "$/1k words, in + out"]]
-    rows += [[row["name"], *(usd(row[key]) for key in keys)] for row in found]
-    words = f"{number(document.get('words_per_1000_tokens'))} words to 1,000 tokens"
-    return [*table(rows, "<>>>"), *paragraph(f"Prices compare only by the same one; {words}.", "  ")] if found else []
-
-
-def _gap_title(gap: Document) -> str:
-    return f"From {gap['start']} to {gap['to']}: × {number(gap['ratio'])}, the product of"
-
-
-def _gap(gap: Document) -> list[str]:
-    shown = [factor for factor in gap["factors"] if abs(factor["value"] - 1) >= _NO_FACTOR]
-    return table([[factor["name"], f"× {number(factor['value'])}", factor["because"]] for factor in shown], "<><")

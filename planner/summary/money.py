@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from planner.summary.after_training import after_training_rows
 from planner.summary.bill import bill_rows, total_usd
-from planner.summary.currency import both, currency_of, other
+from planner.summary.currency import both, currency_of, other, rate_words
 from planner.summary.earnings import earning_lines
 from planner.summary.layout import bars, facts, paragraph, section, table
 from planner.summary.words import ABSENT, number, percent, plural, usd
@@ -118,15 +119,22 @@ def _bill(document: Document) -> list[str]:
         divided = f"{usd(total)} ÷ {number(round(counted))} queries"
         rows.append(["cost per query", divided, f"= {usd(per_query)}", other(per_query, currency)])
     shown = table(rows, "<>>>")
-    parts = [f"{both(cost['usd_per_hour'], currency)} an hour"] if cost.get("usd_per_hour") is not None else []
+    without, included = _beside_retrieval(lines)
+    parts = [f"{both(cost['usd_per_hour'], currency)} an hour{without}"] if cost.get("usd_per_hour") is not None else []
     if per_query is not None:
-        parts.append(f"{both(per_query, currency)} a query")
+        parts.append(f"{both(per_query, currency)} a query{included}")
     if cost.get("usd_per_million_tokens") is not None:
-        parts.append(f"{both(cost['usd_per_million_tokens'], currency)} per million tokens (prompt + output)")
+        parts.append(f"{both(cost['usd_per_million_tokens'], currency)} per million tokens (prompt + output){without}")
     made_of = (cost.get("price") or {}).get("parts") or []
     if len(made_of) > 1:
         parts.append(f"{both(cost['price'].get('gpu_hour_usd'), currency)} a GPU-hour, all in")
-    return [*shown, *paragraph(" · ".join(parts), "  ")] if parts else shown
+    return [*shown, *paragraph(" · ".join(parts), "  "), *paragraph(rate_words(currency), "  ")]
+
+
+def _beside_retrieval(lines: list[Document]) -> tuple[str, str]:
+    """What to say of a figure of the fleet alone, and of one that has retrieval in it; nothing where none is paid."""
+    paid = any(line.get("what") == "retrieval" for line in lines)
+    return (" for the fleet, without retrieval", " with it") if paid else ("", "")
 
 
 def _margin(document: Document) -> list[str]:
@@ -134,7 +142,7 @@ def _margin(document: Document) -> list[str]:
     earned, currency = revenue.get("usd_per_query"), currency_of(document)
     if earned is None:
         told = any("margin left out" in note for note in document.get("economics_notes") or [])
-        return [] if told else ["  no revenue given (revenue.ads): margin left out"]
+        return [] if told else ["  no revenue given (revenue.ads, .subscription, .api or .per_word): margin left out"]
 
     def row(what: str, value: float, said: str = "") -> list[str]:
         return [what, usd(value), other(value, currency), said]
@@ -167,7 +175,7 @@ def _break_even(document: Document) -> list[str]:
     ):
         if values.get(key) is not None:
             rows.append([usd(values[key]), other(values[key], currency), said])
-    return table(rows, ">><")
+    return table([*rows, *after_training_rows(document)], ">><")
 
 
 def _clock(day: list[Document], index: int) -> str:

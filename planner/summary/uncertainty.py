@@ -18,7 +18,7 @@ NAMES = {
 }
 MOST_INPUTS = 3
 ROUGH = 0.1  # a relative error of the surface from which it is called rough; so is a p99 further off its whole plan
-AS_SERVED, AFTER = ", every query taken as served", ", after its share of the training"
+CARRIED, AFTER = ", of the queries that the fleet carries", ", after its share of the training"
 FEW_BEYOND = 0.01  # a share of the draws beyond the simulated points that needs no warning
 
 
@@ -30,7 +30,7 @@ def uncertainty_lines(document: Document) -> list[str]:
     trained = (document.get("margin") or {}).get("after_training_usd_per_query") is not None
     lines = facts(_chances(drawn, document.get("fleet") or {}, trained))
     lines += _tornado(drawn.get("tornado") or [])
-    lines += [line for said in (_varied(drawn), _surface(drawn)) for line in paragraph(said, "  ", "    ")]
+    lines += [line for said in (_varied(drawn), rests_on(drawn)) for line in paragraph(said, "  ", "    ")]
     return section(f"How sure: {plural(drawn.get('draws'), 'draw')} of what is not known", lines)
 
 
@@ -42,12 +42,12 @@ def _chances(drawn: Document, fleet: Document, trained: bool) -> list[tuple[str,
     limits = "" if held is None else f"{percent(held)} of the draws: this fleet{losing}"
     within = drawn.get("p_slo_held_within_error")
     if limits and within and within[0] != within[1]:
-        limits += f"; {percent(within[0])} to {percent(within[1])} within the typical error of the fit"
+        limits += f"; {percent(within[0])} to {percent(within[1])} within the error of the fit"
     none = drawn.get("p_no_fleet")
     nothing = f"{percent(none)} of the draws: none of the candidates looked at holds the limits" if none else ""
     return [
         ("limits hold", limits),
-        ("margin above 0", _chance(drawn.get("p_margin_positive"), f"{AS_SERVED}{AFTER if trained else ''}")),
+        ("margin above 0", _chance(drawn.get("p_margin_positive"), f"{CARRIED}{AFTER if trained else ''}")),
         ("both", _chance(drawn.get("p_both"))),
         ("GPUs needed", _gpus(drawn, fleet.get("gpus"))),
         ("no fleet", nothing),
@@ -70,18 +70,18 @@ def _gpus(drawn: Document, planned: float | None) -> str:
         else f"in {of} of the draws no number is enough"
         for key, of in (("p50", "50 %"), ("p90", "90 %"), ("p99", "99 %"))
     ]
-    said[-1] += _beside_a_plan(found.get("p99"), drawn.get("checked") or [])
+    said[-1] += beside_a_plan(found.get("p99"), drawn.get("checked") or [])
     return f"{', '.join(said)}{'' if planned is None else f'; planned: {number(planned)}'}"
 
 
-def _beside_a_plan(gpus: float | None, checked: list[Document]) -> str:
+def beside_a_plan(gpus: float | None, checked: list[Document]) -> str:
     """What the whole plan of the draw at 99 % says, the last of those checked: the tail is where the surface is worst.
 
     ROUGH where the two are further than `ROUGH` apart, or only one of them finds a fleet.
     """
     if not checked:
         return ""
-    whole = checked[-1]["plan"]["gpus"]
+    whole = (checked[-1].get("plan") or {}).get("gpus")
     if gpus is None and whole is None:
         return ""
     apart = gpus is None or whole is None or abs(gpus / whole - 1) > ROUGH
@@ -90,9 +90,12 @@ def _beside_a_plan(gpus: float | None, checked: list[Document]) -> str:
 
 
 def _spread(found: Document | None, said: str = "") -> str:
-    if not found or found.get("p10") is None or found.get("p90") is None:
+    """The 10 % and the 90 % quantile; one is not there where the fleet carries nothing in so many draws."""
+    if not found or (found.get("p10") is None and found.get("p90") is None):
         return ""
-    return f"{usd(found['p10'])} to {usd(found['p90'])} in 80 % of the draws, this fleet{said}"
+    low, high = ("without end" if found.get(key) is None else usd(found[key]) for key in ("p10", "p90"))
+    none = " (within the limits it carries nothing there)" if "without end" in (low, high) else ""
+    return f"{low} to {high}{none} in 80 % of the draws, this fleet{said}"
 
 
 def _tornado(rows: list[Document]) -> list[str]:
@@ -143,14 +146,15 @@ def _varied(drawn: Document) -> str:
     return said + (f" Correlations: {', '.join(pairs)}." if pairs else " Drawn independently." if by_law[1:] else "")
 
 
-def _surface(drawn: Document) -> str:
+def rests_on(drawn: Document) -> str:
     """What the draws' arithmetic rests on, its own error, and how it did against whole plans."""
     surface = drawn.get("surface") or {}
     if not surface.get("simulations"):
         return ""
     few = surface.get("candidates") or [{}]
     planned, error = few[0], surface.get("error") or {}
-    said = f"The draws are read off {plural(surface['simulations'], 'simulation')} of {plural(len(few), 'candidate')}"
+    said = f"The draws are read off {plural(surface['simulations'], 'simulation')}"
+    said += f" of {plural(len(few), 'candidate')}" if few[0] else ""
     share, typical = planned.get("error_share"), planned.get("typical_error_share")
     if share is not None and typical is not None:
         gpus = f" ({number(error['gpus'], 2)} GPUs)" if error.get("gpus") is not None else ""
@@ -168,7 +172,7 @@ def _checked(error: Document, count: int) -> str:
         return ""
     said = f"Against whole plans of {plural(count, 'draw')}: {number(error['exact'])} with the same number of GPUs"
     gpus = error.get("gpus")
-    if gpus and gpus["most"]:
+    if gpus and gpus.get("mean") and gpus.get("most"):
         said += f", {number(gpus['mean'], 2)} GPUs off on average, {number(gpus['most'])} at most"
     if error.get("other_candidate"):
         said += f", {number(error['other_candidate'])} with another candidate"

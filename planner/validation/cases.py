@@ -21,7 +21,7 @@ OWN_TABLE = files("planner.validation").joinpath("data", "measured.csv")
 OWN_NOTES = files("planner.validation").joinpath("data", "accuracy-notes.md")
 OWN_NAME = "measured.csv of the project"
 NAMED = ("model", "hardware")  # what the catalogue holds
-MORE = re.compile(r" \(and \d+ more to correct\)$")
+MORE = re.compile(r" \(and \d+ more to correct(: .*)?\)$")
 AGREEMENT = 0.10  # output_throughput against request_throughput × mean output
 VARIED = {"max_concurrency": "closed", "max_rate_qps": "open"}
 

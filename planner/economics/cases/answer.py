@@ -8,6 +8,7 @@ from typing import Any
 
 from planner.economics.cases.evaluate import Library, OutputValue, Run, StepValue
 from planner.economics.cases.schema import GRADES, Case, Printed
+from planner.economics.cases.sentence import Placeholder, parts_of
 from planner.economics.cases.variation import VariantValue, variants, variation
 from planner.economics.models import Model
 from planner.economics.quantity import Quantity, magnitude, parse, quantity, unit_text
@@ -71,6 +72,7 @@ def work_out(
     run = Run(case, models, library)
     steps = run.everything()
     told = {path: run.output(path, "answer") for path in case.placeholders}
+    _check_shares(case, told)
     _check_assumed(case, steps)
     others = {f"variant:{value.variant.id}": value for value in variants(run)}
     varied = variation(run)
@@ -87,7 +89,7 @@ def work_out(
         "exchange_rates": dict(case.exchange_rates),
         "days_per_month": case.days_per_month,
         "changed": dict(changed or {}),
-        "answer": answer_sentence(case.answer, {path: (item.value, item.unit) for path, item in told.items()}),
+        "answer": answer_sentence(_with_outputs(part, told) for part in parts_of(case.answer)),
         "headline": [{"output": path, "value": item.value, "unit": item.unit} for path, item in told.items()],
         "steps": [_step(step) for step in steps],
         "variants": [_variant(value) for value in others.values()],
@@ -97,6 +99,27 @@ def work_out(
         "provenance": [row.as_dict() for row in weakest_first(list(_provenance(case, steps)))],
     }
     return CaseAnswer(document)
+
+
+def _with_outputs(part: str | Placeholder, told: Mapping[str, OutputValue]) -> str | tuple[Any, str, bool]:
+    """A part of the answer as the summary puts it in words: text, or value, unit and whether it is told as per cent."""
+    if isinstance(part, str):
+        return part
+    output = told[part.path]
+    return output.value, output.unit, part.per_cent
+
+
+def _check_shares(case: Case, told: Mapping[str, OutputValue]) -> None:
+    """Per cent is of a plain number, or of one a year: of money or a count it would be 100 times what it is."""
+    for part in parts_of(case.answer):
+        if not isinstance(part, Placeholder) or not part.per_cent:
+            continue
+        found = told[part.path].quantity
+        unit = None if found is None else unit_text(found)
+        if unit is None or not (unit == "" or unit.startswith("/")):
+            kind = "no number" if unit is None else f"in {unit}"
+            rule = f"per cent is of a plain number, and {part.path} is {kind}"
+            raise InputError("answer", f"{{{part.path}%}}", rule, f"{{{part.path}}}")
 
 
 def _step(value: StepValue) -> dict[str, Any]:
@@ -137,6 +160,8 @@ def _held_against(run: Run, others: Mapping[str, VariantValue], printed: Printed
         tolerance = quantity(float(tolerance.magnitude), unit)
     value = magnitude(theirs, unit, rates, f"{key}.value")
     away = magnitude(tolerance, unit, rates, f"{key}.tolerance")
+    if away < 0:
+        raise InputError(f"{key}.tolerance", printed.tolerance, "must be >= 0: it is how far ours may be away")
     ours = magnitude(_number(output, key), unit, rates, f"{key}.value")
     within = abs(ours - value) <= away
     return {
@@ -192,5 +217,7 @@ def _provenance(case: Case, steps: list[StepValue]) -> Iterator[Provenance]:
 
 
 def _shown(given: Any, unit: str = "") -> str:
+    if given is None:
+        return ""
     items = given if isinstance(given, list) else [given]
     return f"{', '.join(f'{item:g}' if isinstance(item, float) else str(item) for item in items)} {unit}".strip()

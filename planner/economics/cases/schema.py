@@ -10,16 +10,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from planner.economics.cases.sentence import Placeholder, parts_of
 from planner.economics.quantity import Rates
+from planner.economics.unit_names import CURRENCIES
 from planner.errors import ScenarioError, nearest_names
 from planner.scenario import yaml_text
 from planner.scenario.rules import scenario_error
 from planner.scenario.types import Positive, Section, Text, as_tuple, broken
-from planner.summary.case import PLACEHOLDER
 
 MOST_STEPS = 200
 MOST_VARIED = 50
-CURRENCIES = ("CNY",)  # beside USD
 Grade = Literal["printed", "fitted", "derived", "public", "own"]
 GRADES: Mapping[Grade, str] = {
     "printed": "printed in the document",
@@ -94,8 +94,8 @@ class Printed(Section):
     value: Value
     """The printed figure with its unit."""
     tolerance: Value
-    """How far ours may be away: half of the last printed digit unless `says` tells another. A plain number is in the
-    unit of `value`."""
+    """How far ours may be away, 0 or more: half of the last printed digit unless `says` tells another. A plain number
+    is in the unit of `value`."""
     agrees: bool
     """Whether it reproduces. false = an error in the document, or a reading that is not the document's."""
     says: Text | None = None
@@ -126,6 +126,14 @@ class Sensitivity(Section):
     """The target: a quantity, or `$step.output`; without it only elasticities are told."""
 
 
+def _unquoted(rates: Any) -> Any:
+    """A mapping whose numbers are numbers: one in quotes is text, and looks the same in a message."""
+    for currency, rate in _mapping(rates).items():
+        if isinstance(rate, str) and re.fullmatch(r"[\d.eE+-]*\d[\d.eE+-]*", rate.strip()):
+            raise broken(f"must be a number without quotes: {currency}: {rate.strip()}", currency)
+    return rates
+
+
 class Case(Section):
     """A case: steps of arithmetic with units, their source, and the printed figures they are held against."""
 
@@ -135,14 +143,15 @@ class Case(Section):
     title: Text
     """One line: what the case works out; likewise."""
     source: Source
-    exchange_rates: Annotated[dict[str, Positive], BeforeValidator(_mapping)] = Field(default_factory=dict)
+    exchange_rates: Annotated[dict[str, Positive], BeforeValidator(_unquoted)] = Field(default_factory=dict)
     """Units of a currency that one USD buys: {CNY: 7.1}. Without it CNY and USD do not meet."""
     days_per_month: Annotated[float, Field(ge=28, le=31)] | None = None
     """Days of a month, where months become hours; without it they do not."""
     steps: Annotated[tuple[Step, ...], BeforeValidator(as_tuple), Field(min_length=1, max_length=MOST_STEPS)]
     """In any order; a step is worked out when another needs it."""
     answer: Text
-    """The answer in a sentence or two, with `{step.output}` where a number stands, `{step.output%}` for per cent."""
+    """The answer in a sentence or two, with `{step.output}` where a number stands, `{step.output%}` for per cent of a
+    number without a unit."""
     printed: Annotated[tuple[Printed, ...], BeforeValidator(as_tuple)] = ()
     variants: Annotated[tuple[Variant, ...], BeforeValidator(as_tuple), Field(max_length=MOST_STEPS)] = ()
     sensitivity: Sensitivity | None = None
@@ -155,15 +164,16 @@ class Case(Section):
     @classmethod
     def _currencies(cls, rates: dict[str, float]) -> dict[str, float]:
         for currency in rates:
-            if currency not in CURRENCIES:
-                rule = f"unknown currency; known beside USD: {', '.join(CURRENCIES)}"
-                raise broken(rule, currency, nearest=nearest_names(currency, CURRENCIES))
+            known = [name for name in CURRENCIES if name != "USD"]
+            if currency not in known:
+                rule = f"unknown currency; known beside USD: {', '.join(known)}"
+                raise broken(rule, currency, nearest=nearest_names(currency, known))
         return rates
 
     @field_validator("answer")
     @classmethod
     def _whole_placeholders(cls, answer: str) -> str:
-        if set("{}") & set(PLACEHOLDER.sub("", answer)):
+        if any(isinstance(part, str) and set("{}") & set(part) for part in parts_of(answer)):
             raise broken("a brace belongs to {step.output} or {step.output%}")
         return answer
 
@@ -184,7 +194,7 @@ class Case(Section):
     @property
     def placeholders(self) -> tuple[str, ...]:
         """The outputs that the answer names."""
-        return tuple(path for path, _ in PLACEHOLDER.findall(self.answer))
+        return tuple(part.path for part in parts_of(self.answer) if isinstance(part, Placeholder))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Case:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from planner.economics.models import Model
@@ -20,7 +21,7 @@ Kind = Literal["number", "quantity", "text", "choice"]
 class Input:
     """One input: a `number` in the unit of `given`, a `quantity` of any unit, a `text`, or one of `choices`.
 
-    `many`: a list of them. `default` is None where it is required.
+    `many`: a list of them. `default` is None where it is required, and where being left out means something of its own.
     """
 
     name: str
@@ -73,6 +74,7 @@ def _input(name: str, hint: Any, default: Any) -> Input:
     if many:
         hint, inner = _bare(get_args(hint)[0])
         notes = (*inner, *notes)
+    hint = _given_type(hint)
     choices: tuple[str, ...] = ()
     if hint == Quantity:
         kind: Kind = "quantity"
@@ -115,3 +117,9 @@ def _bare(hint: Any) -> tuple[Any, tuple[Any, ...]]:
         kind, *notes = get_args(hint)
         return kind, tuple(notes)
     return hint, ()
+
+
+def _given_type(hint: Any) -> Any:
+    """`float` of `float | None`: what a case may say of an input that it may also leave out."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    return kinds[0] if NoneType in get_args(hint) and len(kinds) == 1 else hint

@@ -79,7 +79,10 @@ def variation(run: Run) -> Variation | None:
     for index, path in enumerate(asked.inputs):
         key = f"sensitivity.inputs[{index}]"
         step, needed = _varied(run, path, key)
-        at = float(run.step(step, key).inputs[needed.name].value)
+        found = run.step(step, key).inputs[needed.name].value
+        if found is None:
+            raise InputError(key, path, f"cannot be varied: it is not given ({needed.why})")
+        at = float(found)
         answer = partial(_answer, run, asked.of, unit, (step, needed.name))
         even = Solution(None)
         if target is not None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Annotated
 
+from planner.errors import InputError
+
 
 @dataclass(frozen=True)
 class Given:
@@ -59,6 +61,15 @@ Gpus = Annotated[float, Given("gpu", 0, above=True)]
 Days = Annotated[float, Given("day", 0, above=True)]
 BytesPerParam = Annotated[float, Given("byte/param", 0, above=True)]
 GbPerGpu = Annotated[float, Given("GB/gpu", 0, above=True)]
+GflopPerToken = Annotated[float, Made("GFLOP/token", "params × flop_per_param_token ÷ 10^9")]
+RunFlop = Annotated[float, Made("FLOP", "params × tokens × flop_per_param_token")]
 
 FORWARD = Why("a forward pass multiplies and adds once a parameter: 2 FLOP per parameter and token")
 FORWARD_AND_BACK = Why("forward and backward pass without recomputing activations: 6 FLOP per parameter and token")
+
+
+def cached_within(cached_tokens: float, input_tokens: float) -> None:
+    """Raise InputError unless the cached tokens can be part of the input's."""
+    if cached_tokens > input_tokens:
+        rule = f"must be at most input_tokens (= {input_tokens:g}), which hold the cached ones"
+        raise InputError("cached_tokens", cached_tokens, rule)

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from planner.economics.gpu_time import FLOP_PER_PARAMETER, FLOP_PER_PARAMETER_TRAINED, gpu_seconds, model_flop
 from planner.economics.models.fields import (
     FORWARD,
     FORWARD_AND_BACK,
     Days,
     FlopPerParamToken,
+    GflopPerToken,
     Given,
     Gpus,
     Made,
@@ -34,14 +36,14 @@ TflopPerS = Annotated[float, Given("TFLOP/s/gpu", 0, above=True)]
 class FlopPerToken:
     """Arithmetic of one token."""
 
-    gflop_per_token: Annotated[float, Made("GFLOP/token", "params × flop_per_param_token ÷ 10^9")]
+    gflop_per_token: GflopPerToken
 
 
 @dataclass(frozen=True)
 class FlopBasis:
     """Tokens per second and their cost on one chip that is never idle."""
 
-    gflop_per_token: Annotated[float, Made("GFLOP/token", "params × flop_per_param_token ÷ 10^9")]
+    gflop_per_token: GflopPerToken
     tokens_per_s: Annotated[float, Made("token/s/gpu", "peak_tflop_per_s × 1000 × mfu ÷ gflop_per_token")]
     usd_per_1000_tokens: Annotated[float, Made("USD/ktoken", "usd_per_gpu_hour ÷ 3600 ÷ tokens_per_s × 1000")]
 
@@ -63,7 +65,9 @@ class TimeOnChip:
     ]
 
 
-def flop_per_token(params: Params, flop_per_param_token: Annotated[FlopPerParamToken, FORWARD] = 2.0) -> FlopPerToken:
+def flop_per_token(
+    params: Params, flop_per_param_token: Annotated[FlopPerParamToken, FORWARD] = FLOP_PER_PARAMETER
+) -> FlopPerToken:
     """FLOP of one token: of a mixture of experts only the active parameters count."""
     return FlopPerToken(params * flop_per_param_token / GIGA)
 
@@ -73,7 +77,7 @@ def flop_basis(
     peak_tflop_per_s: PeakTflopPerS,
     mfu: PositiveShare,
     usd_per_gpu_hour: UsdPerGpuHour,
-    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD] = 2.0,
+    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD] = FLOP_PER_PARAMETER,
 ) -> FlopBasis:
     """Cost of 1,000 tokens by arithmetic alone: peak · MFU ÷ (2·N) tokens a second on a chip of so many $ an hour."""
     gflop = params * flop_per_param_token / GIGA
@@ -86,20 +90,21 @@ def time_on_chip(
     params: Params,
     peak_tflop_per_s: PeakTflopPerS,
     mfu: PositiveShare,
-    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD] = 2.0,
+    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD] = FLOP_PER_PARAMETER,
 ) -> TimeOnChip:
     """How many seconds of one chip the arithmetic of a query takes."""
-    return TimeOnChip(tokens * params * flop_per_param_token / (peak_tflop_per_s * TERA * mfu))
+    flop = model_flop(params, tokens, flop_per_param_token)
+    return TimeOnChip(gpu_seconds(flop, peak_tflop_per_s * TERA, mfu))
 
 
 def utilisation_of_serving(
     tokens_per_s: Annotated[float, Given("token/s/gpu", 0, above=True)],
     params: Params,
     peak_tflop_per_s: PeakTflopPerS,
-    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD] = 2.0,
+    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD] = FLOP_PER_PARAMETER,
 ) -> Utilisation:
     """The MFU that a measured throughput implies: tokens/s · 2·N ÷ peak."""
-    achieved = tokens_per_s * params * flop_per_param_token / TERA
+    achieved = model_flop(params, tokens_per_s, flop_per_param_token) / TERA
     return Utilisation(achieved, achieved / peak_tflop_per_s)
 
 
@@ -109,8 +114,8 @@ def utilisation_of_training(
     gpus: Gpus,
     days: Days,
     peak_tflop_per_s: PeakTflopPerS,
-    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD_AND_BACK] = 6.0,
+    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD_AND_BACK] = FLOP_PER_PARAMETER_TRAINED,
 ) -> Utilisation:
     """The MFU that a finished training run implies: 6·N·D ÷ (chips · time) ÷ peak."""
-    achieved = params * tokens * flop_per_param_token / (gpus * days * S_PER_DAY) / TERA
+    achieved = model_flop(params, tokens, flop_per_param_token) / (gpus * days * S_PER_DAY) / TERA
     return Utilisation(achieved, achieved / peak_tflop_per_s)

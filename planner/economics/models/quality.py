@@ -9,6 +9,16 @@ from planner.economics.models.fields import Factor, Made, Params, Tokens, Why
 
 FITTED = Why("Hoffmann et al. 2022 (arXiv 2203.15556), approach 3: a fit to text of their own")
 
+# The paper's fit is of over 400 models, 70 M to 16 B parameters on 5 to 500 B tokens.
+LIMITS = (
+    "the law was fitted in 2022 to dense models of up to 16 B parameters on up to 500 B tokens of one text, cut into "
+    "tokens alike; beyond that, and between families, it is extrapolated. Loss is not the quality of answers, which "
+    "tuning on instructions changes too"
+)
+# Nats a token that two losses may be apart to be called equal: a choice. The 0.038 between a trillion parameters on
+# 300 B tokens and Chinchilla are called a difference where the law is used (the case chinchilla-parity).
+EQUAL_LOSS = 0.01
+
 
 @dataclass(frozen=True)
 class Loss:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import erf, log, log1p, sqrt
 from typing import Annotated
 
 from planner.economics.models.fields import (
@@ -18,9 +17,13 @@ from planner.economics.models.fields import (
     UsdPerUserMonth,
     Why,
     WordsPer1000Tokens,
+    cached_within,
 )
+from planner.economics.revenue import ads_usd
+from planner.economics.sales import billed_usd
+from planner.economics.subscription import law_of_use, who_ask_more
 from planner.errors import InputError
-from planner.units import MONTHS_PER_YEAR, TOKENS_PER_PRICE
+from planner.units import MONTHS_PER_YEAR
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def ad_revenue_per_query(
     publisher_share: Annotated[Share, Why("the whole price kept")] = 1.0,
 ) -> AdRevenue:
     """Price of an impression times impressions a query. A CPM is written as it is: "60 USD/1000 ads"."""
-    return AdRevenue(usd_per_ad * ads_per_query * fill * publisher_share)
+    return AdRevenue(ads_usd(usd_per_ad, ads_per_query, fill, publisher_share))
 
 
 def subscription(
@@ -124,19 +127,13 @@ def usage_tail(
 ) -> UsageTail:
     """Which share of users costs more than the price, and which share of all cost is theirs.
 
-    Use is log-normal with coefficient of variation `use_cv`: with σ² = ln(1 + cv²) and break-even at x times the mean,
-    the users above it are 1 − Φ(ln x/σ + σ/2), and their share of cost is 1 − Φ(ln x/σ − σ/2).
+    Use is log-normal with coefficient of variation `use_cv`, and cost goes with use (`who_ask_more`).
     """
     if price_usd_per_user_month == 0:
         raise InputError("price_usd_per_user_month", 0, "must be above 0")
     even = price_usd_per_user_month / mean_cost_usd_per_user_month
-    sigma = sqrt(log1p(use_cv**2))
-    at = log(even) / sigma
-    return UsageTail(even, 1 - _normal(at + sigma / 2), 1 - _normal(at - sigma / 2))
-
-
-def _normal(x: float) -> float:
-    return (1 + erf(x / sqrt(2))) / 2
+    losing, cost_of_losing = who_ask_more(even, law_of_use(1.0, use_cv))
+    return UsageTail(even, losing, cost_of_losing)
 
 
 def per_word(
@@ -164,12 +161,10 @@ def api_revenue(
     usd_per_million_output: UsdPerMillionTokens,
 ) -> ApiRevenue:
     """A day's tokens at list prices; `input_tokens` hold the cached ones."""
-    if cached_tokens > input_tokens:
-        raise InputError("cached_tokens", cached_tokens, f"must be at most input_tokens (= {input_tokens:g})")
-    uncached = input_tokens - cached_tokens
-    earned = (
-        cached_tokens / TOKENS_PER_PRICE * usd_per_million_cached
-        + uncached / TOKENS_PER_PRICE * usd_per_million_input
-        + output_tokens / TOKENS_PER_PRICE * usd_per_million_output
+    cached_within(cached_tokens, input_tokens)
+    earned = billed_usd(
+        (cached_tokens, usd_per_million_cached),
+        (input_tokens - cached_tokens, usd_per_million_input),
+        (output_tokens, usd_per_million_output),
     )
     return ApiRevenue(cached_tokens / input_tokens, earned)

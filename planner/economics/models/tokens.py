@@ -16,8 +16,9 @@ from planner.economics.models.fields import (
     UsdPerQuery,
     Why,
     WordsPer1000Tokens,
+    cached_within,
 )
-from planner.units import TOKENS_PER_PRICE
+from planner.economics.sales import billed_usd
 
 WordsPerQuery = Annotated[float, Given("word/query")]
 TokensPerQuery = Annotated[float, Given("token/query")]
@@ -65,13 +66,15 @@ class ServedCost:
 
 @dataclass(frozen=True)
 class ApiCall:
-    """One query at list prices of an API."""
+    """One query at list prices of an API; cached input that has no price of its own is billed as other input."""
 
+    cached_billed_usd_per_million: Annotated[float, Made("USD/Mtoken")]
     llm_usd_per_query: Annotated[
         float,
         Made(
             "USD/query",
-            "input_tokens ÷ 1000000 × usd_per_million_input + cached_tokens ÷ 1000000 × usd_per_million_cached"
+            "(input_tokens − cached_tokens) ÷ 1000000 × usd_per_million_input"
+            " + cached_tokens ÷ 1000000 × cached_billed_usd_per_million"
             " + output_tokens ÷ 1000000 × usd_per_million_output",
         ),
     ]
@@ -144,20 +147,23 @@ def api_call(
     output_tokens: TokensPerQuery,
     usd_per_million_input: UsdPerMillionTokens,
     usd_per_million_output: UsdPerMillionTokens,
-    cached_tokens: Annotated[TokensPerQuery, Why("no input at a cached price")] = 0.0,
-    usd_per_million_cached: Annotated[UsdPerMillionTokens, Why("no input at a cached price")] = 0.0,
+    cached_tokens: Annotated[TokensPerQuery, Why("no input from a prompt cache")] = 0.0,
+    usd_per_million_cached: Annotated[float | None, Given("USD/Mtoken"), Why("cached input billed as other")] = None,
     retrieval_usd_per_query: Annotated[UsdPerQuery, Why("no search fee")] = 0.0,
 ) -> ApiCall:
-    """One query at an API's list prices, and with a fee for search or grounding on top.
+    """One query at an API's list prices, with a fee for search on top; `input_tokens` hold the cached ones.
 
-    `input_tokens` are those at the full price; `cached_tokens` come on top of them, at their own.
+    As in `api_revenue` and a scenario's `revenue.api`: cached input is billed at its own price, or as other input.
+    Raises InputError where more is cached than is read.
     """
-    llm = (
-        input_tokens / TOKENS_PER_PRICE * usd_per_million_input
-        + cached_tokens / TOKENS_PER_PRICE * usd_per_million_cached
-        + output_tokens / TOKENS_PER_PRICE * usd_per_million_output
+    cached_within(cached_tokens, input_tokens)
+    reread = usd_per_million_input if usd_per_million_cached is None else usd_per_million_cached
+    llm = billed_usd(
+        (input_tokens - cached_tokens, usd_per_million_input),
+        (cached_tokens, reread),
+        (output_tokens, usd_per_million_output),
     )
-    return ApiCall(llm, llm + retrieval_usd_per_query)
+    return ApiCall(reread, llm, llm + retrieval_usd_per_query)
 
 
 def idle(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from planner.economics.gpu_time import FLOP_PER_PARAMETER, FLOP_PER_PARAMETER_TRAINED, gpu_seconds, model_flop
 from planner.economics.models.fields import (
     FORWARD,
     FORWARD_AND_BACK,
@@ -16,6 +17,7 @@ from planner.economics.models.fields import (
     Params,
     PeakTflopPerS,
     PositiveShare,
+    RunFlop,
     Tokens,
     Usd,
     UsdPerGpuHour,
@@ -29,14 +31,14 @@ from planner.units import S_PER_HOUR
 class TrainingFlop:
     """Arithmetic of a training run."""
 
-    flop: Annotated[float, Made("FLOP", "params × tokens × flop_per_param_token")]
+    flop: RunFlop
 
 
 @dataclass(frozen=True)
 class Training:
     """Arithmetic, chip-hours and money of a training run."""
 
-    flop: Annotated[float, Made("FLOP", "params × tokens × flop_per_param_token")]
+    flop: RunFlop
     gpu_hours: Annotated[float, Made("gpu*hour", "flop ÷ (peak_tflop_per_s × 10^12 × mfu) ÷ 3600")]
     usd: Annotated[float, Made("USD", "gpu_hours × usd_per_gpu_hour")]
 
@@ -45,7 +47,7 @@ class Training:
 class TrainingTime:
     """How long a training run takes."""
 
-    flop: Annotated[float, Made("FLOP", "params × tokens × flop_per_param_token")]
+    flop: RunFlop
     days: Annotated[float, Made("day", "flop ÷ (gpus × achieved_tflop_per_s × 10^12) ÷ 86400")]
 
 
@@ -94,10 +96,12 @@ class GrossedUp:
 
 
 def training_flop(
-    params: Params, tokens: Tokens, flop_per_param_token: Annotated[FlopPerParamToken, FORWARD_AND_BACK] = 6.0
+    params: Params,
+    tokens: Tokens,
+    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD_AND_BACK] = FLOP_PER_PARAMETER_TRAINED,
 ) -> TrainingFlop:
     """6·N·D: parameters times tokens (Kaplan et al. 2020, arXiv 2001.08361)."""
-    return TrainingFlop(params * tokens * flop_per_param_token)
+    return TrainingFlop(model_flop(params, tokens, flop_per_param_token))
 
 
 def training(
@@ -106,11 +110,11 @@ def training(
     peak_tflop_per_s: PeakTflopPerS,
     mfu: PositiveShare,
     usd_per_gpu_hour: UsdPerGpuHour,
-    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD_AND_BACK] = 6.0,
+    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD_AND_BACK] = FLOP_PER_PARAMETER_TRAINED,
 ) -> Training:
     """What a training run costs in rented chip-hours, failures and trials left out."""
     flop = training_flop(params, tokens, flop_per_param_token).flop
-    hours = flop / (peak_tflop_per_s * TERA * mfu) / S_PER_HOUR
+    hours = gpu_seconds(flop, peak_tflop_per_s * TERA, mfu) / S_PER_HOUR
     return Training(flop, hours, hours * usd_per_gpu_hour)
 
 
@@ -119,7 +123,7 @@ def training_time(
     tokens: Tokens,
     gpus: Gpus,
     achieved_tflop_per_s: PeakTflopPerS,
-    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD_AND_BACK] = 6.0,
+    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD_AND_BACK] = FLOP_PER_PARAMETER_TRAINED,
 ) -> TrainingTime:
     """6·T·P ÷ (n·X): the days that n chips take at X achieved FLOP/s each.
 
@@ -135,7 +139,7 @@ def trainable_tokens(
     days: Days,
     peak_tflop_per_s: PeakTflopPerS,
     mfu: PositiveShare,
-    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD_AND_BACK] = 6.0,
+    flop_per_param_token: Annotated[FlopPerParamToken, FORWARD_AND_BACK] = FLOP_PER_PARAMETER_TRAINED,
 ) -> TrainableTokens:
     """How many tokens a fleet trains in so many days: n·t·peak·MFU ÷ (6·N)."""
     return TrainableTokens(gpus * days * S_PER_DAY * peak_tflop_per_s * TERA * mfu / (params * flop_per_param_token))
@@ -162,8 +166,8 @@ def inference_crossover(
     training_tokens: Tokens,
     serving_mfu: PositiveShare,
     training_mfu: PositiveShare,
-    training_flop_per_param_token: Annotated[FlopPerParamToken, FORWARD_AND_BACK] = 6.0,
-    serving_flop_per_param_token: Annotated[FlopPerParamToken, FORWARD] = 2.0,
+    training_flop_per_param_token: Annotated[FlopPerParamToken, FORWARD_AND_BACK] = FLOP_PER_PARAMETER_TRAINED,
+    serving_flop_per_param_token: Annotated[FlopPerParamToken, FORWARD] = FLOP_PER_PARAMETER,
 ) -> Crossover:
     """When serving has taken as much arithmetic, or as much money on the same chips, as training did."""
     equal = training_tokens * training_flop_per_param_token / serving_flop_per_param_token

@@ -1,0 +1,142 @@
+"""`planner manifests`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from planner.cli.output import warn, write_file
+from planner.cli.plan_documents import plan_document
+
+PARTS = ("autoscaling", "exporter", "monitoring")
+
+
+@click.command(short_help="A plan as Kubernetes objects, or as a Compose project for one box.")
+@click.argument("source", metavar="PLAN")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Write a file for each kind and a kustomization.yaml to DIR instead of standard output.",
+)
+@click.option("--compose", "as_compose", is_flag=True, help="A Compose project for one box instead.")
+@click.option("--name", metavar="NAME", help="Beginning of every object's name (default: from the scenario's name).")
+@click.option("--namespace", metavar="NAMESPACE", help="Namespace to write into every object (default: none).")
+@click.option("--image", metavar="IMAGE", help="vLLM's image, best by digest (default: that of the plan's version).")
+@click.option("--planner-image", metavar="IMAGE", help="The planner's own image (default: by this version's name).")
+@click.option("--checkpoint", metavar="NAME", help="Repository or path to serve, in the plan's own weight format.")
+@click.option(
+    "--vllm-arg", "vllm_args", multiple=True, metavar="FLAG=VALUE", help="One more flag of vLLM's; repeatable."
+)
+@click.option("--model-cache", metavar="CLAIM", help="Keep downloaded weights on this existing volume claim.")
+@click.option("--prometheus-url", metavar="URL", help="Where the autoscaler and the exporter ask.")
+@click.option("--autoscale", is_flag=True, help="Let KEDA scale; else it is held at the plan's size.")
+@click.option("--without", multiple=True, type=click.Choice(PARTS), help="Leave a part out; may be repeated.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Of a scenario: change a key; may be repeated."
+)
+@click.option(
+    "--requests",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Of a scenario: queries to count in a run, after its warm-up.",
+)
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Of a scenario: random seed.  [default: 0]")
+def manifests(
+    source: str,
+    out: Path | None,
+    as_compose: bool,
+    name: str | None,
+    namespace: str | None,
+    image: str | None,
+    planner_image: str | None,
+    checkpoint: str | None,
+    vllm_args: tuple[str, ...],
+    model_cache: str | None,
+    prometheus_url: str | None,
+    autoscale: bool,
+    without: tuple[str, ...],
+    settings: tuple[str, ...],
+    requests: int | None,
+    seed: int | None,
+) -> None:
+    """What deploys a plan: vLLM's replicas, router, disruption budgets, autoscaler, monitoring, exporter, load test.
+
+    PLAN is the JSON document that `planner plan --out` wrote, or a scenario or example, which is then planned first.
+    Nothing else is read. Standard output has the objects that stand; --out also writes the load test, into a folder of
+    its own. Keys come from a secret that you make, NAME-secrets with hf-token and api-key; they are never written.
+
+    \b
+    planner plan ai-search --out plan.json
+    planner manifests plan.json --namespace search | kubectl apply --server-side -f -
+    planner manifests plan.json --out fleet && kubectl apply --server-side -k fleet
+    planner manifests demo --compose > compose.yaml && docker compose up
+    """
+    from planner.manifests.compose import compose
+    from planner.manifests.facts import read_facts
+    from planner.manifests.kubernetes import kubernetes
+    from planner.manifests.settings import checked_settings
+    from planner.manifests.text import COMPOSE_FILE, HEADER, folder_files, one_document, yaml_text
+
+    chosen = checked_settings(
+        name=name,
+        namespace=namespace,
+        image=image,
+        planner_image=planner_image,
+        checkpoint=checkpoint,
+        vllm_args=vllm_args,
+        model_cache=model_cache,
+        prometheus_url=prometheus_url,
+        autoscale=autoscale,
+        without=without,
+    )
+    if as_compose and namespace is not None:
+        raise click.UsageError("--namespace: a Compose project has none; it is named by --name.")
+    document, where = plan_document(source, settings, requests, seed)
+    facts = read_facts(document, where)
+    if as_compose:
+        text = one_document(compose(facts, chosen))
+        files = {COMPOSE_FILE: text}
+    else:
+        made = kubernetes(facts, chosen)
+        for note in made.notes:
+            warn(note)
+        text = HEADER + yaml_text(made.standing)
+        files = folder_files(made, namespace) if out is not None else {}
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        _write(out, files)
+
+
+def _write(out: Path, files: dict[str, str]) -> None:
+    """Write the folder, or nothing at all where something that is not ours stands in the way; say what was written.
+
+    A file of an earlier rendering that this one has no longer is left, and named: it may be deployed.
+    """
+    from planner.manifests.text import MARK
+
+    for path in (out / name for name in files):
+        if path.exists() and not _is_ours(path, MARK):
+            raise click.UsageError(f"{path}: was not written by planner manifests; give another --out DIR.")
+    for folder in sorted({(out / name).parent for name in files}):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise click.FileError(str(folder), error.strerror) from None
+    for name, text in files.items():
+        write_file(out / name, text)
+        click.echo(f"wrote {out / name}")
+    stale = [path for path in sorted(out.rglob("*.yaml")) if path.relative_to(out).as_posix() not in files]
+    for path in stale:
+        if _is_ours(path, MARK):
+            warn(f"{path}: of an earlier rendering, no longer part of this plan; delete it")
+
+
+def _is_ours(path: Path, mark: str) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(mark)) == mark.encode()
+    except OSError:
+        return False

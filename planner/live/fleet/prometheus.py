@@ -1,0 +1,221 @@
+"""A Prometheus server asked for the figures of a fleet whose vLLM it scrapes.
+
+Its clock rules: the window ends when it says it is now. A token for it comes from the environment.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+from planner import vllm_metrics as names
+from planner.errors import EndpointError
+from planner.live.endpoint import Answer, connect
+from planner.live.fleet.clock import Clock
+from planner.live.fleet.endpoints import source_name
+from planner.live.fleet.promql import FIGURE, MODELS, expressions, question, selector
+from planner.live.fleet.reading import LATENCIES, trouble_of, two_models
+from planner.live.fleet.sums import PERCENTILES
+from planner.observed import Observed, Trouble
+from planner.scenario.monitor import Monitor
+from planner.units import MS_PER_S
+
+TOKEN_VARIABLE = "PROMETHEUS_TOKEN"
+KEY = "monitor.prometheus_url"
+PATH = "/api/v1/query"
+ANSWER_S = 20.0
+LONGEST_URL = 1500
+SKEW_S = 5.0
+STALE_INTERVALS = 2
+LEAST_COVERED = 0.5  # of the window
+OWN = {"queries_promql": "queries_per_s", "revenue_promql": "revenue_usd_per_s", "cost_promql": "cost_usd_per_hour"}
+_FIELDS = (
+    "running",
+    "waiting",
+    "kv_usage_mean",
+    "kv_usage_max",
+    "requests_per_s",
+    "prompt_tokens",
+    "output_tokens",
+    "prefix_hit_rate",
+    "preemptions_per_s",
+    "busy_share",
+)
+
+
+class Sample(NamedTuple):
+    """One element of an answer; a value that is no number is None."""
+
+    labels: Mapping[str, str]
+    value: float | None
+
+
+class Prometheus:
+    """The server, and whose figures it is asked for. `read` is for one thread alone."""
+
+    def __init__(
+        self,
+        monitor: Monitor,
+        clock: Clock,
+        percentiles: Sequence[float] = PERCENTILES,
+        engines_each: int = 1,
+        environment: Callable[[str], str | None] = os.environ.get,
+    ) -> None:
+        url = (monitor.prometheus_url or "").strip()
+        self._endpoint = connect(url, option=KEY, environment=environment, keys=(TOKEN_VARIABLE,))
+        self._source = source_name(self._endpoint)
+        self._monitor, self._clock, self._engines_each = monitor, clock, engines_each
+        self._question = question(expressions(monitor, percentiles))
+        self.model_name: str | None = monitor.model_name
+        self.namespace: str | None = monitor.namespace
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The server's host:port."""
+        return (self._source,)
+
+    def close(self) -> None:
+        """Nothing is kept open."""
+        self._endpoint.session.close()
+
+    def read(self) -> Observed:
+        """Ask. What goes wrong is told in `troubles`; then nothing, or less, is known of the fleet."""
+        asked_s, asked_unix_s = self._clock.steady_s(), self._clock.unix_s()
+        samples = self._ask(self._question)
+        took_s = self._clock.steady_s() - asked_s
+        if isinstance(samples, Trouble):
+            return Observed(self._clock.unix_s(), self._monitor.window_s, troubles=(samples,))
+        told = {sample.labels.get(FIGURE, ""): sample.value for sample in samples}
+        now_unix_s = told.get("now")
+        if now_unix_s is None:
+            text = "an answer without the time; is this a Prometheus server?"
+            return Observed(self._clock.unix_s(), self._monitor.window_s, troubles=(self._trouble("garbage", text),))
+        troubles = [*self._clocks(now_unix_s - asked_unix_s, took_s), *self._freshness(told)]
+        fleets = [sample.labels for sample in samples if sample.labels.get(FIGURE) == MODELS]
+        models = sorted({labels.get("model_name", "") for labels in fleets})
+        fault = self._unusable(told, models)
+        if fault is not None:
+            return Observed(now_unix_s, self._monitor.window_s, troubles=(*troubles, fault))
+        self.model_name = next(iter(models), None) or self.model_name
+        if len({labels.get("namespace") for labels in fleets}) == 1:
+            self.namespace = fleets[0].get("namespace")
+        figures: dict[str, Any] = {name: told.get(name) for name in _FIELDS}
+        figures["replicas"] = (told["engines"] or 0.0) / self._engines_each
+        for key, name in OWN.items():
+            answer = self._own(key)
+            if isinstance(answer, Trouble):
+                troubles.append(answer)
+            else:
+                figures[name] = answer
+        latencies = {
+            name: value * MS_PER_S
+            for name, value in told.items()
+            if value is not None and name.partition(".")[0] in LATENCIES.values()
+        }
+        restarts = round(told.get("restarts") or 0)
+        if restarts:
+            text = f"{restarts} restart{'s' if restarts > 1 else ''} within the window"
+            troubles.append(self._trouble("restarted", text))
+        return Observed(
+            now_unix_s,
+            self._monitor.window_s,
+            **figures,
+            latencies_ms=latencies,
+            restarts=restarts,
+            troubles=tuple(troubles),
+        )
+
+    def _unusable(self, told: Mapping[str, float | None], models: Sequence[str]) -> Trouble | None:
+        """Why the figures are those of no fleet, or of more than one, or of none that is now."""
+        if told.get("engines") is None:
+            text = f"no {names.RUNNING}{selector(self._monitor)}; does it scrape the fleet, and are the labels these?"
+            return self._trouble("missing", text)
+        if len(models) > 1:
+            return two_models(models)
+        if (told.get("jobs") or 1.0) > 1:
+            return self._trouble("impossible", "two scrape jobs read the same replicas: requests would count twice")
+        negative = [field for field in _FIELDS if (told.get(field) or 0.0) < 0]
+        if negative:
+            return self._trouble("impossible", f"{negative[0]} is {told[negative[0]]:g}")
+        if (told.get("newest_age_s") or 0.0) > self._monitor.window_s * LEAST_COVERED:
+            return self._trouble("stale", "half the window or more has no readings: figures are left out")
+        return None
+
+    def _clocks(self, ahead_s: float, took_s: float) -> list[Trouble]:
+        if -SKEW_S <= ahead_s <= SKEW_S + took_s:
+            return []
+        text = f"its clock is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} this machine's"
+        return [self._trouble("clock", f"{text}; the window is taken by its own")]
+
+    def _freshness(self, told: Mapping[str, float | None]) -> list[Trouble]:
+        oldest_s, limit_s = told.get("oldest_age_s"), STALE_INTERVALS * self._monitor.interval_s
+        troubles = []
+        if oldest_s is not None and oldest_s > limit_s:
+            rule = f"more than {STALE_INTERVALS} x monitor.interval_s (={self._monitor.interval_s:g}) ago"
+            troubles.append(self._trouble("stale", f"a replica was last scraped {oldest_s:.0f} s ago, {rule}"))
+        covered_s = told.get("covered_s")
+        if covered_s is not None and covered_s < LEAST_COVERED * self._monitor.window_s:
+            text = f"series reach back {covered_s:.0f} s of {self._monitor.window_s:g} s: rates are too low until then"
+            troubles.append(self._trouble("missing", text))
+        return troubles
+
+    def _own(self, key: str) -> float | Trouble | None:
+        """What one of the user's own queries gives: one number, or None where it gives nothing."""
+        text = getattr(self._monitor, key)
+        if text is None:
+            return None
+        samples = self._ask(text)
+        if isinstance(samples, Trouble):
+            return Trouble(f"monitor.{key}", samples.reason, samples.text)
+        if len(samples) > 1:
+            text = f"gives {len(samples)} series, must be one; put sum() around it"
+            return Trouble(f"monitor.{key}", "impossible", text)
+        value = samples[0].value if samples else None
+        if value is None:
+            return Trouble(f"monitor.{key}", "missing", "gives no number")
+        if value < 0:
+            return Trouble(f"monitor.{key}", "impossible", f"gives {value:g}, must be at least 0")
+        return value
+
+    def _ask(self, text: str) -> list[Sample] | Trouble:
+        path = f"{PATH}?{urlencode({'query': text})}"
+        patience_s = min(ANSWER_S, self._monitor.interval_s * 2 / 3)
+        try:
+            if len(path) > LONGEST_URL:
+                answer = self._endpoint.post(PATH, {"query": text}, patience_s)
+            else:
+                answer = self._endpoint.get(path, patience_s)
+        except EndpointError as error:
+            return trouble_of(self._source, error)
+        return self._samples(answer)
+
+    def _samples(self, answer: Answer) -> list[Sample] | Trouble:
+        """The elements of an answer: those of a vector, or the one number of a scalar."""
+        if answer.status in (401, 403):
+            return self._trouble("down", f"HTTP {answer.status}; put a token into the environment as {TOKEN_VARIABLE}")
+        try:
+            document = json.loads(answer.text)
+            if document["status"] != "success":
+                return self._trouble("garbage", f"it says: {str(document['error'])[:300]}")
+            data = document["data"]
+            if data["resultType"] == "scalar":
+                return [Sample({}, _number(data["result"][1]))]
+            if data["resultType"] != "vector":
+                return self._trouble("garbage", f"gives a {str(data['resultType'])[:20]}, must be one number at a time")
+            return [Sample(dict(row["metric"]), _number(row["value"][1])) for row in data["result"]]
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+            if answer.status != 200:
+                return self._trouble("down", f"HTTP {answer.status}; is this a Prometheus server?")
+            return self._trouble("garbage", "no answer of Prometheus' API; is this a Prometheus server?")
+
+    def _trouble(self, reason: str, text: str) -> Trouble:
+        return Trouble(self._source, reason, text)
+
+
+def _number(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None

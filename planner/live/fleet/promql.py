@@ -1,0 +1,78 @@
+"""What a Prometheus server is asked: every figure of the fleet in one question, so that all are of one instant.
+
+The parts are joined by `or`, each under a label `figure` that names it. Rates are Prometheus' own `rate`, which sees
+through restarts. Each engine has a series of its own; addresses are told apart by `instance` and `pod`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from planner import vllm_metrics as names
+from planner.live.fleet.reading import ENDED_WELL, LATENCIES
+from planner.live.metrics import label_text
+from planner.scenario.monitor import Monitor
+
+FIGURE = "figure"
+REPLICA = "instance, pod"
+MOST_SAMPLES = 1000  # of a subquery
+MODELS = "models"  # one sample for each of them in each namespace, with these labels
+
+
+def selector(monitor: Monitor, **more: str) -> str:
+    """The matchers of the fleet's series, in braces; `more` are whole matchers by name, as `reason='=~"a|b"'`."""
+    told = {"model_name": monitor.model_name, "namespace": monitor.namespace}
+    matchers = {key: f'="{label_text(value)}"' for key, value in told.items() if value is not None} | more
+    return "{" + ",".join(f"{key}{matcher}" for key, matcher in matchers.items()) + "}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in PromQL, which knows whole units only."""
+    return f"{round(seconds * 1000)}ms"
+
+
+def expressions(monitor: Monitor, percentiles: Sequence[float]) -> Mapping[str, str]:
+    """PromQL by the name of the figure; latencies are "ttft_ms.p99" and so on, but in seconds."""
+    at = selector(monitor)
+    window = f"[{duration(monitor.window_s)}]"
+    steps = f"[{duration(monitor.window_s)}:{duration(max(monitor.interval_s, monitor.window_s / MOST_SAMPLES))}]"
+    running = names.RUNNING + at
+    good = selector(monitor, finished_reason=f'=~"{"|".join(ENDED_WELL)}"')
+
+    def rate(name: str) -> str:
+        return f"sum(rate({name}{at}{window}))"
+
+    def mean(name: str) -> str:
+        return f"{rate(f'{name}_sum')} / {rate(f'{name}_count')}"
+
+    found = {
+        "now": "vector(time())",
+        "newest_age_s": f"time() - max(timestamp({running}))",
+        "oldest_age_s": f"time() - min(timestamp({running}))",
+        "covered_s": f"time() - min(min_over_time(timestamp({running}){steps}))",
+        "engines": f"count({running})",
+        "jobs": f"max(count by ({REPLICA}) (count by ({REPLICA}, job) ({running})))",
+        MODELS: f"count by (model_name, namespace) ({running})",
+        "running": f"sum({running})",
+        "waiting": f"sum({names.WAITING}{at})",
+        "kv_usage_mean": f"avg({names.KV_USAGE}{at})",
+        "kv_usage_max": f"max({names.KV_USAGE}{at})",
+        "requests_per_s": f"sum(rate({names.SUCCESS_TOTAL}{good}{window}))",
+        "prompt_tokens": mean(names.REQUEST_PROMPT),
+        "output_tokens": mean(names.REQUEST_GENERATION),
+        "prefix_hit_rate": f"{rate(names.PREFIX_HITS_TOTAL)} / {rate(names.PREFIX_QUERIES_TOTAL)}",
+        "preemptions_per_s": rate(names.PREEMPTIONS_TOTAL),
+        "busy_share": f"avg(avg_over_time(({running} > bool 0){steps}))",
+        "restarts": f"sum(max by ({REPLICA}) (resets({names.GENERATION_TOKENS_TOTAL}{at}{window})))",
+    }
+    for name, short in LATENCIES.items():
+        found[f"{short}.mean"] = mean(name)
+        for percentile in percentiles:
+            buckets = f"sum by (le) (rate({name}_bucket{at}{window}))"
+            found[f"{short}.p{percentile:g}"] = f"histogram_quantile({percentile / 100:g}, {buckets})"
+    return found
+
+
+def question(expressed: Mapping[str, str]) -> str:
+    """All of them as one expression."""
+    return " or ".join(f'label_replace({text}, "{FIGURE}", "{name}", "", "")' for name, text in expressed.items())

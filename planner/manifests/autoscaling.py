@@ -1,0 +1,103 @@
+"""KEDA's ScaledObject: the planned load of one replica as the figure that a replica is added for."""
+
+from __future__ import annotations
+
+import json
+import math
+from itertools import pairwise
+
+from planner.manifests.facts import Facts
+from planner.manifests.monitoring import instance_matcher
+from planner.manifests.naming import Object, metadata
+from planner.manifests.replicas import COMPONENT as REPLICAS
+from planner.manifests.settings import Settings
+
+COMPONENT = "autoscaling"
+POLL_S = 15
+TOLERANCE = 0.1  # within which Kubernetes' autoscaler does nothing
+LEAST_WINDOW_S, MOST_WINDOW_S, MOST_PERIOD_S = 300, 3600, 1800  # the upper ones are Kubernetes' own
+S_PER_HOUR = 3600.0
+
+
+def least_replicas(facts: Facts) -> int:
+    """What is never gone below: the scenario's own floor, and one replica that serves beside the spares."""
+    return min(facts.replicas, max(facts.min_replicas, facts.spare_replicas + 1))
+
+
+def rise(day: tuple[float, ...], startup_s: float) -> float:
+    """The largest share by which the load of the day grows while a replica starts, the day going round."""
+    hours = [*day, *day[:1]]
+    steepest = max((later / now - 1 for now, later in pairwise(hours) if now > 0), default=0.0)
+    return max(0.0, steepest) * startup_s / S_PER_HOUR
+
+
+def threshold(facts: Facts) -> float:
+    """Requests, running and waiting, for each replica, above which one is added.
+
+    At the planned peak the serving replicas hold `requests_per_replica` each, spares included that is a
+    (replicas − spare) / replicas of it: there the fleet is to be whole. Divided by what the load may grow by
+    while a replica starts, and by the tolerance within which the autoscaler does not act.
+    """
+    serving = facts.replicas - facts.spare_replicas
+    at_peak = facts.requests_per_replica * serving / facts.replicas
+    return at_peak / (1 + rise(facts.day, facts.startup_s) + TOLERANCE)
+
+
+def scaled_object(facts: Facts, name: str, settings: Settings) -> Object:
+    """The autoscaler, held at the plan's size by an annotation unless `settings.autoscale`.
+
+    What was priced is a fleet of that size all day; an autoscaler that nobody asked for would run another one.
+    """
+    where = instance_matcher(name, REPLICAS)
+    query = f"sum(vllm:num_requests_running{{{where}}}) + sum(vllm:num_requests_waiting{{{where}}})"
+    notes = {
+        "load-shape": _shape(facts),
+        "threshold": "planned requests in hand of a replica at the peak, less the growth while one starts and 10 %",
+    }
+    made = metadata(name, COMPONENT, suffix="replicas", notes=notes)
+    if not settings.autoscale:
+        made["annotations"]["autoscaling.keda.sh/paused-replicas"] = str(facts.replicas)
+    start_s = math.ceil(facts.startup_s)
+    window_s = min(MOST_WINDOW_S, max(LEAST_WINDOW_S, 2 * start_s))
+    period_s = min(MOST_PERIOD_S, max(60, start_s))
+    up = {"type": "Pods", "value": max(1, math.ceil(facts.replicas / 4)), "periodSeconds": 60}
+    down = {"type": "Pods", "value": 1, "periodSeconds": period_s}
+    behavior = {
+        "scaleUp": {"stabilizationWindowSeconds": 0, "policies": [up]},
+        "scaleDown": {"stabilizationWindowSeconds": window_s, "policies": [down]},
+    }
+    trigger = {
+        "type": "prometheus",
+        "name": "requests-in-hand",
+        "metricType": "AverageValue",
+        "metadata": {
+            "serverAddress": settings.prometheus_url,
+            "query": query,
+            "threshold": f"{threshold(facts):.2f}",
+            # No figure is not no load: KEDA then falls back to the whole fleet.
+            "ignoreNullValues": "false",
+        },
+    }
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": made,
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{name}-{REPLICAS}"},
+            "minReplicaCount": least_replicas(facts),
+            "maxReplicaCount": facts.replicas,
+            "pollingInterval": POLL_S,
+            "cooldownPeriod": max(LEAST_WINDOW_S, start_s),
+            "fallback": {"failureThreshold": 4, "replicas": facts.replicas},
+            "advanced": {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
+            "triggers": [trigger],
+        },
+    }
+
+
+def _shape(facts: Facts) -> str:
+    """The replicas that the plan's own arithmetic would have run in each hour of the day, where it has them."""
+    shape = facts.document.get("load_shape")
+    following = shape.get("following") if isinstance(shape, dict) else None
+    hours = following.get("replicas") if isinstance(following, dict) else None
+    return f"replicas by the hour, following the load: {json.dumps(hours)}" if hours else "not planned"

@@ -1,0 +1,78 @@
+"""All objects of a plan's deployment, in the order in which a cluster needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from planner.manifests import autoscaling, exporter, loadtest, monitoring, replicas, router
+from planner.manifests.facts import Facts
+from planner.manifests.naming import LONGEST, Object, base_name, checked_label
+from planner.manifests.serve_arguments import served_name
+from planner.manifests.settings import Settings
+from planner.metrics.alerts import alert_groups
+
+
+class Manifests(NamedTuple):
+    """`standing` is deployed, `load_test` run when somebody wants to know; `notes` say what was left out, and why."""
+
+    standing: list[Object]
+    load_test: list[Object]
+    notes: tuple[str, ...]
+
+
+def name_of(facts: Facts, settings: Settings) -> str:
+    """The base of every object's name. Raises InputError for one that Kubernetes would refuse."""
+    if settings.name is None:
+        return base_name(facts.scenario_name)
+    return checked_label("--name", settings.name, LONGEST)
+
+
+def kubernetes(facts: Facts, settings: Settings) -> Manifests:
+    """Every object. Raises InputErrors: names, a GPU or a format that cannot be rendered."""
+    name = name_of(facts, settings)
+    notes = []
+    made = [
+        replicas.pods_service(name),
+        replicas.deployment(facts, name, settings),
+        replicas.disruption_budget(facts, name),
+        *router.objects(facts, name),
+    ]
+    if "autoscaling" not in settings.without:
+        if facts.open_demand:
+            made.append(autoscaling.scaled_object(facts, name, settings))
+        else:
+            notes.append("no autoscaler: the demand is closed, offline or a trace, which has no load to follow")
+    if "exporter" not in settings.without:
+        made += exporter.objects(facts, name, settings)
+    if "monitoring" not in settings.without:
+        made += _monitoring(facts, name, settings)
+    files = list(loadtest.scenario_files(facts.document["scenario"]))
+    if files:
+        key, path = files[0]
+        notes.append(f"no load test: the scenario reads a file ({key} = {path}), which a plan's document does not hold")
+    test = [] if files else loadtest.objects(facts, name, settings)
+    if settings.namespace is not None:
+        namespace = checked_label("--namespace", settings.namespace)
+        made, test = _within(made, namespace), _within(test, namespace)
+    return Manifests(made, test, tuple(notes))
+
+
+def _monitoring(facts: Facts, name: str, settings: Settings) -> list[Object]:
+    """What is read, and the rules over it."""
+    made = [monitoring.pod_monitor(name, replicas.COMPONENT, "http")]
+    if router.needed(facts):
+        made.append(monitoring.pod_monitor(name, router.COMPONENT, "metrics"))
+    if "exporter" not in settings.without:
+        made.append(monitoring.pod_monitor(name, exporter.COMPONENT, "metrics", honor_labels=True))
+    return [*made, monitoring.prometheus_rule(name, rule_groups(facts))]
+
+
+def rule_groups(facts: Facts) -> Sequence[Mapping[str, Any]]:
+    """The alerts of this plan, on its own model's series."""
+    selector = {"model_name": served_name(facts)}
+    return alert_groups(facts.limits, selector=selector, spare_replicas=facts.spare_replicas)
+
+
+def _within(objects: list[Object], namespace: str) -> list[Object]:
+    return [made | {"metadata": {**made["metadata"], "namespace": namespace}} for made in objects]

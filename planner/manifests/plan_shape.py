@@ -1,0 +1,119 @@
+"""What the manifests read of a plan's document, name by name. Other names are let through unread."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+MOST_REPLICAS = 100_000
+
+Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000_000)]
+Replicas = Annotated[int, msgspec.Meta(ge=1, le=MOST_REPLICAS)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+Ranks = Annotated[int, msgspec.Meta(ge=1, le=4096)]
+
+
+class EngineFacts(msgspec.Struct, frozen=True):
+    """`fleet.engine`: vLLM's own arguments, all resolved."""
+
+    quantization: Literal["bf16", "fp8", "fp8_block", "int8", "awq", "gptq", "nvfp4", "mxfp4", "int4"]
+    kv_cache_dtype: Literal["auto", "fp8"]
+    tensor_parallel_size: Ranks
+    pipeline_parallel_size: Ranks
+    data_parallel_size: Ranks
+    enable_expert_parallel: bool
+    max_model_len: Count
+    max_num_seqs: Count
+    max_num_batched_tokens: Count
+    gpu_memory_utilization: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    block_size: Count
+    enable_prefix_caching: bool
+    enable_chunked_prefill: bool
+    async_scheduling: bool
+    enforce_eager: bool
+    vllm_version: Annotated[str, msgspec.Meta(pattern=r"^\d{1,4}\.\d{1,4}(\.\d{1,4})?$")]
+    num_gpu_blocks_override: Count | None = None
+
+    @property
+    def release(self) -> str:
+        """major.minor.patch; a version without a patch means its first release."""
+        return self.vllm_version if self.vllm_version.count(".") == 2 else f"{self.vllm_version}.0"
+
+
+class _Model(msgspec.Struct):
+    name: Name
+    hf_repo: Name | None = None
+
+
+class _Fleet(msgspec.Struct):
+    hardware: Name
+    gpus: Count
+    replicas: Replicas
+    gpus_per_replica: Count
+    routing: Literal["random", "round_robin", "least_loaded"]
+    engine: EngineFacts
+    spare_replicas: Annotated[int, msgspec.Meta(ge=0, le=MOST_REPLICAS)] = 0
+
+
+class _Limit(msgspec.Struct):
+    key: Name
+    limit_ms: NotNegative
+
+
+class _Run(msgspec.Struct):
+    e2e_ms: dict[str, float | None]
+    ledger: dict[str, float | None]
+    slo: list[_Limit]
+    memory: dict[str, float | None] = {}
+    output_throughput: NotNegative | None = None
+
+
+class _Traffic(msgspec.Struct):
+    peak_qps: NotNegative | None = None
+    arrivals: str | dict[str, Any] = "poisson"
+    day: list[NotNegative] = []
+    timeout_s: NotNegative | None = None
+
+
+class _Cache(msgspec.Struct):
+    hit_rate: NotNegative
+
+
+class _Query(msgspec.Struct):
+    response_cache: _Cache | None = None
+
+
+class _Settings(msgspec.Struct):
+    min_replicas: Replicas = 1
+    gpus_per_node: Count = 8
+    startup_s: NotNegative = 300.0
+
+
+class _Scenario(msgspec.Struct):
+    name: Name
+    traffic: _Traffic
+    query: _Query = msgspec.field(default_factory=_Query)
+    fleet: _Settings = msgspec.field(default_factory=_Settings)
+
+
+class _Cost(msgspec.Struct):
+    usd_per_query: float | None = None
+    usd_per_hour: float | None = None
+
+
+class _Confidence(msgspec.Struct):
+    weakest: str | None = None
+    holds_share: float | None = None
+
+
+class PlanDocument(msgspec.Struct):
+    """The document of a plan that is feasible."""
+
+    scenario: _Scenario
+    model: _Model
+    fleet: _Fleet
+    at_peak: _Run
+    cost: _Cost | None = None
+    confidence: _Confidence | None = None

@@ -1,0 +1,44 @@
+"""What a scenario leaves unsaid and every cost of a query rests on: the day, the arrivals, what is paid beside GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from planner.provenance import Provenance
+from planner.scenario import Scenario
+
+
+def assumed_demand(scenario: Scenario) -> Iterator[Provenance]:
+    """The load of the day, how queries arrive, and the spare replicas, where the scenario does not say."""
+    traffic = scenario.traffic
+    if traffic.peak_qps is None:
+        yield _optimistic("traffic: load of the day", "the run's own rate, kept up for 24 hours")
+    elif "day" not in traffic.model_fields_set:
+        why = "not given: the peak for 24 hours; quiet hours would make a query dearer"
+        yield _optimistic("traffic.day", why, "flat")
+    if scenario.demand == "open" and "arrivals" not in traffic.model_fields_set:
+        why = "not given: users who come independently of each other; bursts would wait longer"
+        yield _optimistic("traffic.arrivals", why, str(traffic.arrivals))
+    if "spare_replicas" not in scenario.fleet.model_fields_set:
+        why = "not given: no replica in reserve for one that fails or restarts"
+        yield _optimistic("fleet.spare_replicas", why, str(scenario.fleet.spare_replicas))
+
+
+def assumed_prices(scenario: Scenario) -> Iterator[Provenance]:
+    """What is paid beside the GPUs, where the scenario does not say, and the exchange rates that it states."""
+    prices = scenario.prices
+    priced = prices.gpu_hour_usd is not None or prices.commitments is not None or prices.own is not None
+    if priced and "retrieval_usd_per_query" not in prices.model_fields_set:
+        why = "not given: no search or grounding is paid for"
+        yield _optimistic("prices.retrieval_usd_per_query", why, f"{prices.retrieval_usd_per_query:g} USD")
+    if priced and "compute_share" not in prices.model_fields_set:
+        why = "not given: nothing is paid beside the GPUs, such as network, storage, staff on call"
+        yield _optimistic("prices.compute_share", why, f"{prices.compute_share:g}")
+    for code, rate in (prices.exchange_rates or {}).items():
+        why = "the scenario's own rate, for every amount in that currency; it has no date"
+        value = f"{rate:g} {code} per USD"
+        yield Provenance(f"prices.exchange_rates.{code}", "assumed", why, value, errs="unknown")
+
+
+def _optimistic(what: str, why: str, value: str = "") -> Provenance:
+    return Provenance(what, "assumed", why, value, errs="optimistic")

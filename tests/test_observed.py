@@ -1,0 +1,62 @@
+"""A window of a fleet as JSON: written, read back, and refused where it is none."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from planner.errors import DataFileError
+from planner.observed import Observed, Trouble, read_observed
+
+WHOLE = Observed(
+    ended_unix_s=1.7e9,
+    window_s=300.0,
+    replicas=4.0,
+    asked=5,
+    answered=5,
+    requests_per_s=20.0,
+    prompt_tokens=300.0,
+    latencies_ms={"itl_ms.mean": 40.0},
+    revenue_usd_per_s=-0.5,
+    troubles=(Trouble("10.0.0.7:8000", "down", "no route"),),
+)
+
+
+@pytest.mark.parametrize("observed", [WHOLE, Observed(1.7e9, 60.0), replace(WHOLE, restarts=3, busy_share=0.0)])
+def test_a_window_is_read_back_equal(observed: Observed) -> None:
+    """What was not told stays so, and zero stays zero."""
+    assert observed == read_observed(json.loads(json.dumps(observed.as_dict())))
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (None, "is no window"),
+        ([1], "is no window"),
+        ({"window_s": 60}, "is no window"),
+        (WHOLE.as_dict() | {"schema_version": 9}, "schema_version (=9) must be 1"),
+        (WHOLE.as_dict() | {"replica": 4}, "replica: unknown key"),
+        (WHOLE.as_dict() | {"replicas": "4"}, "replicas"),
+        (WHOLE.as_dict() | {"replicas": True}, "must be a number"),
+        (WHOLE.as_dict() | {"asked": 2.5}, "must be a whole number"),
+        (WHOLE.as_dict() | {"requests_per_s": -1}, "must be from 0"),
+        (WHOLE.as_dict() | {"requests_per_s": float("nan")}, "must be from 0"),
+        (WHOLE.as_dict() | {"requests_per_s": 1e-300}, "must be 0, or at least 1e-15"),
+        (WHOLE.as_dict() | {"prefix_hit_rate": 1.2}, "must be from 0 to 1"),
+        (WHOLE.as_dict() | {"window_s": 0}, "window_s (=0): must be a number above 0"),
+        (WHOLE.as_dict() | {"ended_unix_s": None}, "ended_unix_s"),
+        (WHOLE.as_dict() | {"restarts": None}, "restarts"),
+        (WHOLE.as_dict() | {"latencies_ms": [1]}, "latencies_ms"),
+        (WHOLE.as_dict() | {"latencies_ms": {"itl_ms.mean": -1}}, "latencies_ms.itl_ms.mean"),
+        (WHOLE.as_dict() | {"troubles": {}}, "troubles: must be a list"),
+        (WHOLE.as_dict() | {"troubles": [{"source": "a"}]}, "troubles: each must have"),
+        (WHOLE.as_dict() | {"troubles": [{"source": "a", "reason": "gone", "text": ""}]}, "reason (='gone')"),
+    ],
+)
+def test_what_is_no_window_is_refused(document: Any, words: str) -> None:
+    with pytest.raises(DataFileError) as caught:
+        read_observed(document)
+    assert words in str(caught.value)
