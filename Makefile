@@ -35,8 +35,9 @@ demo: $(VENV)/.planner
 	$(BIN)/python tools/demo.py
 
 # An emulated fleet under load with exporter, Prometheus and live page, until Ctrl-C; needs Debian's prometheus package.
+# PORT=9596 for another port.
 monitor: $(VENV)/.planner
-	$(BIN)/python -m tools.monitor
+	$(BIN)/python -m tools.monitor $(if $(PORT),--port $(PORT))
 
 # The Grafana dashboards and alert rules in dashboards/, written anew.
 dashboards: $(VENV)/.tools

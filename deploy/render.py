@@ -42,7 +42,7 @@ def main() -> None:
     if "--plan" in sys.argv[1:]:
         for name in (KUBERNETES, ONE_BOX):
             document = json.loads(json.dumps(plan(Scenario.load(SCENARIOS / f"{name}.yaml")).as_dict(), default=float))
-            plan_file(name).write_text(plan_text(read_facts(document)), encoding="utf-8")
+            plan_file(name).write_text(plan_text(read_facts(document).document), encoding="utf-8")
     for path, text in rendered().items():
         target = FOLDER / path
         target.parent.mkdir(parents=True, exist_ok=True)

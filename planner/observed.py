@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from planner.errors import DataFileError, nearest_names
@@ -27,6 +27,7 @@ class Trouble:
     text: str
 
 
+FLEET = "fleet"  # the source of a trouble that is of the whole fleet
 REASONS = ("down", "slow", "garbage", "impossible", "restarted", "missing", "stale", "clock")
 
 
@@ -47,6 +48,7 @@ class Observed:
     asked: int | None = None  # addresses; None where Prometheus says who there is
     answered: int | None = None  # of them
     requests_per_s: float | None = None
+    failed_per_s: float | None = None  # model calls that were aborted or ended in an error
     prompt_tokens: float | None = None  # mean of a model call
     output_tokens: float | None = None
     prefix_hit_rate: float | None = None  # cached ÷ looked-up prompt tokens
@@ -84,6 +86,29 @@ COUNTS = ("asked", "answered", "restarts")
 MOST_UNIX_S, MOST, LEAST = 1e11, 1e15, 1e-15  # between them ratios of rates stay numbers
 
 
+ROUNDING = 1e-3  # by which a share of two rates may be above 1
+
+
+def believable(observed: Observed, source: str) -> Observed:
+    """A window without the figures that cannot be, each a trouble of `source`: what is left, `read_observed` reads."""
+    left_out: dict[str, Any] = {}
+    troubles = list(observed.troubles)
+    for one in fields(Observed):
+        value = getattr(observed, one.name)
+        if not isinstance(value, int | float):
+            continue
+        if one.name in SHARES and 1.0 < value <= 1.0 + ROUNDING:
+            left_out[one.name] = 1.0
+            continue
+        try:
+            _number(one.name, value, source)
+        except DataFileError:
+            what = "a share" if one.name in SHARES else "no figure of a fleet"
+            troubles.append(Trouble(source, "impossible", f"{one.name} is {value:.4g}, {what}: it is left out"))
+            left_out[one.name] = None
+    return replace(observed, **left_out, troubles=tuple(troubles)) if left_out else observed
+
+
 def read_observed(document: Any, where: str = "observed") -> Observed:
     """The window of a JSON document. Raises DataFileError for what is none: an unknown key, an impossible value."""
     if not isinstance(document, Mapping) or "ended_unix_s" not in document or "window_s" not in document:
@@ -105,7 +130,8 @@ def read_observed(document: Any, where: str = "observed") -> Observed:
         elif value is not None:
             values[key] = _number(key, value, where)
     for key in ("ended_unix_s", "window_s", "restarts"):
-        if document.get(key, 0) is None or (key == "window_s" and values.get(key) == 0):
+        empty = key == "window_s" and values.get(key) == 0 and values.get("requests_per_s") is not None
+        if document.get(key, 0) is None or empty:
             raise DataFileError(where, None, f"{key} (={document.get(key)!r}): must be a number above 0")
     return Observed(**values)
 

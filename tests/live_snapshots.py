@@ -60,6 +60,11 @@ def document(**other: Any) -> dict[str, Any]:
         "hour": 12,
         "limit": 0.1,
         "within": False,
+        "sources": {"asked": 22, "answered": 22},
+        "slo": [
+            {"key": "p99_ttft_ms", "limit_ms": 1000.0, "actual_ms": 812.0, "met": True},
+            {"key": "p99_tpot_ms", "limit_ms": 50.0, "actual_ms": 52.4, "met": False},
+        ],
         "cost": {
             "usd_per_hour": 481.2,
             "usd_per_query": 0.001193,
@@ -152,6 +157,7 @@ def as_planned() -> Snapshot:
         "headroom_fraction": 0.34,
         "replicas": {"planned": 22, "running": 22, "wanted": 20},
     }
+    parts["slo"] = [row | {"met": True} for row in parts["slo"]]
     fast = replace(OBSERVED, latencies_ms={"ttft_ms.p99": 512.0, "tpot_ms.p99": 42.4})
     return whole(drift=parts, observed=fast)
 
@@ -180,6 +186,7 @@ def half_known() -> Snapshot:
     known = document(
         cost=nothing, planned=nothing, revenue=None, margin=None, parts=parts, capacity=capacity, savings=[]
     )
+    known["slo"] = [known["slo"][0], known["slo"][1] | {"actual_ms": None, "met": None}]
     known |= {"total": {"usd_per_query": None, "fraction": None}, "within": True}
     told = replace(OBSERVED, latencies_ms={"ttft_ms.p99": 812.0})
     return whole(drift=known, observed=told, history=(Moment(NOW, 112.0, None, None),))

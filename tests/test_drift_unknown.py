@@ -13,7 +13,9 @@ from test_drift import part
 
 from planner.drift import Drift, drift, fleet_model
 from planner.drift.actual import planned_rate
+from planner.drift.compare import OF_ALL
 from planner.drift.model import FleetModel
+from planner.drift.service_levels import INTERPOLATED, levels_of
 from planner.observed import Trouble
 from planner.planned import planned
 
@@ -157,6 +159,10 @@ def test_absurd_figures_are_answered(model: FleetModel, changes: dict[str, Any])
     [
         ({"asked": 5, "answered": 4}, "4 of 5 addresses answered"),
         ({"running": 40.0, "waiting": 90.0}, "saturated: 90 requests wait while 40 run"),
+        (
+            {"failed_per_s": 90.0},
+            "90 model calls a second were aborted or failed, 75.0 % of those that ended",
+        ),
         ({"restarts": 2}, "2 counters began anew"),
         ({"queries_per_s": 0.5, "requests_per_s": 0.5}, "only 300 queries in 600 s"),
     ],
@@ -165,6 +171,43 @@ def test_what_a_reader_must_know_is_said(model: FleetModel, changes: dict[str, A
     found = drift(demo(), window(demo(), **changes), model)
     assert any(words in note for note in found.document["notes"])
     assert words[1:] in " ".join(str(found).split())
+
+
+def test_a_part_of_a_fleet_judges_neither_traffic_nor_utilisation(model: FleetModel) -> None:
+    """Nor does it say how many replicas are wanted: what the silent ones carry is not known."""
+    found = drift(
+        demo(), window(demo(), asked=2, answered=1, replicas=1.0, queries_per_s=6.0, requests_per_s=6.0), model
+    )
+    assert {"asked": 2, "answered": 1} == found.document["sources"]
+    assert [(None, None)] * 2 == [(part(found, cause)["holds"], part(found, cause)["mend"]) for cause in OF_ALL]
+    assert part(found, "price")["holds"] is not None
+    assert (None, None) == (found.document["capacity"]["qps"], found.document["capacity"]["replicas"]["wanted"])
+    assert not found.within
+
+
+@pytest.mark.parametrize(
+    ("latencies_ms", "several", "expected", "because"),
+    [
+        ({"ttft_ms.p95": 800.0, "tpot_ms.p95": 60.1}, False, [True, False], "a limit itself is within"),
+        ({"ttft_ms.p99": 2000.0}, False, [None, None], "another percentile is no answer"),
+        ({"ttft_ms.p95": 700.0, "tpot_ms.p95": 59.0}, True, [None, True], "a call's TTFT is at most its query's"),
+        ({"ttft_ms.p95": 900.0}, True, [False, None], "and a miss of calls one of queries"),
+    ],
+)
+def test_a_service_level_is_met_missed_or_not_told(
+    latencies_ms: dict[str, float], several: bool, expected: list[bool | None], because: str
+) -> None:
+    plan = replace(demo(), requests_per_query=2 if several else 1)
+    rows, notes = levels_of(plan, window(plan, latencies_ms=latencies_ms))
+    assert expected == [row["met"] for row in rows], because
+    assert (INTERPOLATED in notes) == any(row["actual_ms"] is not None for row in rows)
+
+
+def test_a_told_zero_of_tokens_is_said(model: FleetModel) -> None:
+    found = drift(demo(), window(demo(), prompt_tokens=298.0, output_tokens=0.0), model)
+    sources = {row["figure"]: row["from"] for row in found.document["assumed"]}
+    assert sources["output_tokens"].endswith("the fleet tells 0, which no call has")
+    assert "output as planned, not told" in part(found, "token_lengths")["note"]
 
 
 def test_troubles_are_kept(model: FleetModel) -> None:

@@ -53,13 +53,39 @@ def test_a_recorded_window_is_judged(
     assert words in " ".join(result.stdout.split())
 
 
+def test_a_missed_service_level_is_said_first_and_is_exit_1(plan_file: Path, tmp_path: Path) -> None:
+    """Cost is as planned to the cent, an answer begins after nine seconds."""
+    seen = truth(demo())
+    slow = replace(seen, latencies_ms={**seen.latencies_ms, "ttft_ms.p95": 9000.0})
+    result = drift(plan_file, "--observed", window_file(tmp_path, slow))
+    words = " ".join(result.stdout.split())
+    assert 1 == result.exit_code
+    assert "THE SERVICE LEVELS ARE MISSED: p95 TTFT 9,000 ms > 800 ms. A query costs $0.0000370" in words
+    assert "WITHIN THE PLAN" not in words
+    found = json.loads(drift(plan_file, "--observed", window_file(tmp_path, slow), "--json").stdout)
+    assert found["within"] is False
+    assert {"key": "p95_ttft_ms", "limit_ms": 800.0, "actual_ms": 9000.0, "met": False} in found["slo"]
+
+
+def test_a_fleet_that_answers_in_part_is_no_reason_to_plan_again(plan_file: Path, tmp_path: Path) -> None:
+    half = replace(truth(demo()), asked=2, answered=1, replicas=1.0, queries_per_s=6.0, requests_per_s=6.0,
+                   cost_usd_per_hour=0.8)  # fmt: skip
+    result = drift(plan_file, "--observed", window_file(tmp_path, half), "--limit", "10%")
+    assert 1 == result.exit_code
+    assert result.stdout.splitlines()[2].startswith("1 of 2 sources read: traffic, utilisation and capacity")
+    assert "traffic.peak_qps" not in result.stdout
+    assert "fleet.replicas" not in result.stdout
+    assert "WITHIN THE PLAN" not in result.stdout
+
+
 def test_json_is_one_document(plan_file: Path, tmp_path: Path) -> None:
     result = drift(plan_file, "--observed", window_file(tmp_path, truth(demo(), usd=2.0)), "--json")
     found = json.loads(result.stdout)
     assert (1, False, 1) == (found["schema_version"], found["within"], result.exit_code)
     assert {
-        "schema_version", "scenario_name", "ended_unix_s", "window_s", "hour", "limit", "within", "cost", "planned",
-        "revenue", "margin", "parts", "total", "capacity", "savings", "quantities", "assumed", "notes", "troubles",
+        "schema_version", "scenario_name", "ended_unix_s", "window_s", "hour", "limit", "within", "sources", "slo",
+        "cost", "planned", "revenue", "margin", "parts", "total", "capacity", "savings", "quantities", "assumed",
+        "notes", "troubles",
     } == set(found)  # fmt: skip
     by_name = {row["name"]: row for row in found["quantities"]}
     assert 2.0 == by_name["gpu_hour_usd"]["ratio"]
@@ -93,6 +119,7 @@ def test_a_fleet_that_nobody_answers_for_is_exit_3(plan_file: Path, tmp_path: Pa
         (["--observed", "WINDOW", "--endpoint", "http://127.0.0.1:1"], "give only one of"),
         (["--observed", "PLAN"], "is no window of a fleet"),
         (["--observed", "TEXT"], "is not JSON"),
+        (["--window", "nan", "--endpoint", "http://127.0.0.1:1"], "nan must be above 0 and finite"),
         (["--window", "1", "--endpoint", "http://127.0.0.1:1"], "window_s"),
         ([], "monitor: is required"),
     ],

@@ -47,6 +47,7 @@ def head_only(status: str, more: str = "") -> Callable[[socket.socket], None]:
     return lambda connection: connection.sendall(f"HTTP/1.1 {status}\r\n{more}Content-Length: 0\r\n\r\n".encode())
 
 
+HITS = f'vllm:prefix_cache_hits_total{{engine="0",model_name="{MODEL}"}} 750\n'  # of 500 looked up
 FAULTS = [  # (what it does, reason, words)
     (lambda connection: time.sleep(5.0), "slow", "no answer in time"),
     (trickle, "slow", "no answer in time"),
@@ -57,6 +58,7 @@ FAULTS = [  # (what it does, reason, words)
     (says("vllm:num_requests_running{engine= 3\n"), "garbage", "no Prometheus text"),
     (says(exposition(float("nan"))), "impossible", "is nan"),
     (says(exposition(-5.0)), "impossible", "is -"),
+    (says(exposition(5.0).replace("prefix_cache_hits_total", "x_total") + HITS), "impossible", "grows by more than"),
     (says(""), "missing", "is this vLLM's own port?"),
     (says("process_cpu_seconds_total 3\n"), "missing", "no vllm:num_requests_running"),
     (says("#" * 10_000_000 + "\n"), "garbage", "more than 8000000 bytes"),
@@ -95,7 +97,7 @@ def test_every_fault_costs_the_figures_of_its_own_replica_alone(replica: Fake):
         seen = fleet.read()
         fleet.close()
     assert (seen.replicas, seen.asked, seen.complete) == (1.0, len(FAULTS) + 1, False)
-    assert seen.requests_per_s == 2.0
+    assert (seen.requests_per_s, seen.failed_per_s) == (2.0, 6.0)  # three aborts beside each answer
     assert seen.prompt_tokens == 100.0
     told = {trouble.source: trouble for trouble in seen.troubles}
     assert set(told) == {name(url) for url in urls}

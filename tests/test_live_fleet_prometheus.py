@@ -18,7 +18,7 @@ from planner.live.fleet import read_fleet
 from planner.live.fleet.prometheus import Prometheus
 from planner.live.fleet.promql import duration, expressions, question, selector
 from planner.live.fleet.sums import PERCENTILES
-from planner.observed import Observed
+from planner.observed import Observed, read_observed
 from planner.scenario.monitor import Monitor
 
 RECORDED = Path(__file__).parent / "data" / "prometheus_answer.json"  # Prometheus 2.42, two replicas of one model
@@ -71,6 +71,19 @@ def test_a_fleet_is_named_as_its_series_are(found: tuple[str, ...], named: str |
         reader = Prometheus(asked, Hands().clock, environment=no_environment)
         assert reader.read().troubles == ()
     assert (reader.model_name, reader.namespace) == (MODEL, told), because
+
+
+def test_a_fleet_that_is_down_is_no_fault_of_the_server():
+    seen = read(figures(NOW, engines=None))
+    assert [("fleet", "missing")] == [(one.source, one.reason) for one in seen.troubles]
+    assert seen.troubles[0].text.startswith("Prometheus answers, but no replica is up")
+
+
+def test_more_hits_than_look_ups_are_left_out_and_the_window_can_be_read_again():
+    seen = read(figures(NOW, prefix_hit_rate=1.5))
+    assert (seen.prefix_hit_rate, seen.requests_per_s) == (None, 4.5)
+    assert ["prefix_hit_rate is 1.5, a share: it is left out"] == [one.text for one in seen.troubles]
+    assert seen == read_observed(seen.as_dict())
 
 
 def test_matchers_are_escaped():

@@ -60,19 +60,20 @@ def test_tables_have_headers_and_pictures_have_words(name):
 
 
 EARNED = "It earns $0.0449, which leaves $0.0437."
+MISSED = "Service levels are missed: p99 TPOT is 52.4 ms, its limit 50 ms."
 WITHIN = "within the 10.0 % that the plan's confidence allows."
 LONGER = "above all because answers are 30.2 % longer."
 SENTENCES = [
-    ("whole", f"A query costs $0.00119: 18.7 % more than planned, {LONGER} {EARNED}",
+    ("whole", f"{MISSED} A query costs $0.00119: 18.7 % more than planned, {LONGER} {EARNED}",
      "the largest part in the direction of the whole, and what makes it"),
     ("as planned", f"A query costs $0.00119: 2.0 % more than planned, {WITHIN} {EARNED}",
      "a departure that the plan covers"),
-    ("losing", f"A query costs $0.00119: 18.7 % more than planned, {LONGER} It earns $0.00100, and so loses $0.000193.",
-     "a margin below 0 is a loss"),
+    ("losing", f"{MISSED} A query costs $0.00119: 18.7 % more than planned, {LONGER} It earns $0.00100, and so loses "
+     "$0.000193.", "a margin below 0 is a loss"),
     ("half known", "What a query costs is not known: no query came, or no replica answered.", "no share of anything"),
     ("waiting", "The fleet has not told anything yet.", "no reading so far"),
     ("blind", "Nothing is known of the fleet: the last reading that told anything ended 21 min ago.", "1250 s"),
-    ("uncompared", "The fleet answers; its comparison with the plan is not there.", "read, not compared"),
+    ("uncompared", f"{MISSED} The fleet answers; its comparison with the plan is not there.", "read, not compared"),
 ]  # fmt: skip
 
 
@@ -109,15 +110,28 @@ def test_causes_that_hide_each_other_are_said_of_a_cost_that_is_as_planned():
     hidden = document(parts=parts, total={"usd_per_query": 0.0, "fraction": 0.0})
     expected = "as planned, while a GPU-hour costs $5.00 instead of $4.00 and 25.0 % more queries share the fleet."
     assert expected in said(whole(drift=hidden))
-    assert ["off the plan"] == named(whole(drift=hidden))
+    assert ["service level missed", "off the plan"] == named(whole(drift=hidden))
+
+
+def slow():
+    """As planned in every figure of cost, within no service level."""
+    return replace(as_planned(), drift=dict(as_planned().drift or {}) | {"slo": document()["slo"], "within": False})
 
 
 STATES = [
     (as_planned, ["as planned"], "nothing is the matter"),
-    (whole, ["off the plan"], "drift says so"),
+    (whole, ["service level missed", "off the plan"], "drift says so"),
+    (slow, ["service level missed"], "cost is as planned, latency is not"),
     (
         losing,
-        ["overloaded", "losing money", "off the plan", "20 of 22 sources answering", "figures 61 s old"],
+        [
+            "service level missed",
+            "overloaded",
+            "losing money",
+            "off the plan",
+            "20 of 22 sources answering",
+            "figures 61 s old",
+        ],
         "worst first",
     ),
     (half_known, ["cost not known"], "within, but of what"),
@@ -130,6 +144,33 @@ STATES = [
 def test_the_states_name_what_is_the_matter(snapshot, expected, because):
     assert expected == named(snapshot()), because
     assert expected[0] in live_page(snapshot()).split("<title>")[1].split("</title>")[0]
+
+
+def test_a_missed_service_level_is_red_and_said_first():
+    page = live_page(slow())
+    assert '<span class="state bad">service level missed</span>' in page
+    assert "as planned</span>" not in page
+    assert said(slow()).startswith(MISSED.replace("52.4", "42.4"))
+
+
+def test_what_part_of_a_fleet_says_of_traffic_is_no_cause():
+    parts = [
+        part("traffic", "traffic.peak_qps", 100.0, 50.0, 0.0008, 0.8, holds=None),
+        part("price", "prices", 4.0, 5.0, 0.0002, 0.2),
+    ]
+    found = said(whole(drift=document(parts=parts)))
+    assert "above all because a GPU-hour costs $5.00 instead of $4.00." in found
+
+
+def test_a_fleet_that_is_down_behind_a_prometheus_that_is_well_is_said():
+    gone = Trouble("fleet", "missing", "Prometheus answers, but no replica is up: no vllm:num_requests_running{}")
+    asked = replace(waiting(), asked=1, answered=1, sources={"10.0.0.9:9090": True}, troubles=(gone,))
+    page = read(asked)
+    assert "Prometheus answers, but no replica is up" in said(asked)
+    assert "Not answering as they should" not in page.text
+    later = replace(blind(), asked=1, answered=1, sources={"10.0.0.9:9090": True}, troubles=(gone,))
+    assert "Prometheus answers, but no replica is up" in said(later)
+    assert "1 of 1 source answered" in read(later).text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_tiles_tables_and_charts_hold_the_snapshots_own_numbers():
@@ -166,7 +207,7 @@ def test_what_is_half_known_is_shown_beside_what_is_not():
 
 def test_old_figures_are_flagged_and_figures_that_are_too_old_are_gone():
     fresh, late = whole(age_s=44.0), whole(age_s=46.0)  # three times 15 s
-    assert ["off the plan"] == named(fresh)
+    assert ["service level missed", "off the plan"] == named(fresh)
     assert "figures 46 s old" in named(late)
     gone = late.aged(301.0)
     assert "too old to show" in read(gone).text

@@ -13,7 +13,7 @@ from planner.errors import MisfitError
 from planner.manifests.autoscaling import least_replicas, rise, scaled_object, threshold
 from planner.manifests.monitoring import prometheus_config, prometheus_rule
 from planner.manifests.router import BALANCE, haproxy_config, timeout_s
-from planner.manifests.settings import PROMETHEUS_URL, Settings
+from planner.manifests.settings import Settings
 from planner.scenario.sections import Fleet
 
 STATIC = Settings(name="fleet", planner_image=IMAGE)
@@ -250,8 +250,9 @@ def test_the_exporter_is_started_with_arguments_that_its_verb_takes():
     verb, *words = container(made["Deployment/fleet-exporter"])["args"]
     read = cli.commands[verb].make_context(verb, words).params
     assert ("/etc/planner/plan.json", "0.0.0.0", 9595) == (read["source"], read["host"], read["port"])
-    assert PROMETHEUS_URL == read["prometheus"]
-    assert facts().document == json.loads(made["ConfigMap/fleet-plan"]["data"]["plan.json"])
+    plan = json.loads(made["ConfigMap/fleet-plan"]["data"]["plan.json"])
+    assert plan["scenario"].pop("monitor"), "and where the fleet is read"
+    assert facts().document == plan
 
 
 def test_a_plan_too_large_for_a_config_map_is_refused_with_a_way_out():

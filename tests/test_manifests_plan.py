@@ -84,8 +84,8 @@ def test_numbers_that_json_does_not_have_and_bottomless_nesting_are_refused():
     deep: list = []
     for _ in range(5000):
         deep = [deep]
-    for value in (math.nan, math.inf, deep):
-        with pytest.raises(DataFileError, match="is damaged"):
+    for value, words in ((math.nan, "NaN or Infinity"), (math.inf, "NaN or Infinity"), (deep, "nested too deeply")):
+        with pytest.raises(DataFileError, match=f"is damaged: {words}"):
             read_facts(document() | {"waterfall": value})
 
 

@@ -206,6 +206,27 @@ def test_cpus_by_vllm_s_rule(ranks, parallel, cpus):
     assert cpus == resources(plan, Settings(), quantised_on_load=False)["requests"]["cpu"]
 
 
+def test_the_rule_for_cpus_stands_beside_the_request_and_another_number_may_be_asked_for():
+    """One L4 machine has 4: a pod that asks for 6 would stay pending, and the object says why."""
+    ruled = objects("demo")["Deployment/fleet-replicas"]
+    assert "6" == container(ruled)["resources"]["requests"]["cpu"]
+    assert "2 x 3 cores of vLLM's guide (API server 1, engine cores 1, GPU workers 1)" in notes(ruled)["cpu"]
+    given = objects("demo", Settings(name="fleet", planner_image=IMAGE, cpu=3))["Deployment/fleet-replicas"]
+    assert "3" == container(given)["resources"]["requests"]["cpu"]
+    assert notes(given)["cpu"].startswith("--cpu 3; the rule is 2 x 3 cores")
+
+
+FLEETS = [
+    ("demo", "5 replicas of 1 GPU (l4-24gb) each, none of them spare"),
+    ("ai-search", "21 replicas of 2 GPUs (h200-sxm-141gb) each, 1 of them spare"),
+]
+
+
+@pytest.mark.parametrize(("name", "said"), FLEETS)
+def test_the_fleet_is_said_in_words(name, said):
+    assert said == notes(objects(name)["Deployment/fleet-replicas"])["fleet"]
+
+
 def test_disk_for_the_weights_is_asked_for_unless_they_are_on_a_claim():
     """What 2 GPUs hold in fp8 is twice that in the 16-bit checkpoint; a fifth more, and 10 GiB for caches."""
     requests = container(objects()["Deployment/fleet-replicas"])["resources"]["requests"]

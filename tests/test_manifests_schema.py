@@ -28,6 +28,7 @@ CASES = [
     ("demo", {}, {}, "one GPU a replica, no spare, no response cache"),
     ("ai-search", {"namespace": "search", "autoscale": True}, {}, "the autoscaler set free"),
     ("ai-search", {"model_cache": "weights", "vllm_args": ("--trust-remote-code",)}, {}, "weights on a claim"),
+    ("ai-search", {"labels": (("release", "kps"),), "cpu": 3}, {"scenario__monitor": {"namespace": "a"}}, "labels"),
     ("ai-search", {"without": frozenset({"exporter"})}, {}, "no exporter"),
     ("demo", {}, {"fleet__replicas": 1, "fleet__gpus": 1}, "nothing to route between"),
     ("ai-search", {"checkpoint": "/models/llama"}, {"fleet__hardware": "mi300x-192gb"}, "AMD"),

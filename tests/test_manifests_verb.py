@@ -73,6 +73,45 @@ def test_its_own_files_are_written_again_and_foreign_ones_never():
     assert not Path("fleet/deployment.yaml").exists(), "nothing at all is written then"
 
 
+def test_what_was_changed_by_hand_is_never_overwritten():
+    """One character in the text, or the header's checksum taken away: the person who did it is asked."""
+    manifests("plan.json", "--out", "fleet")
+    file = Path("fleet/deployment.yaml")
+    rendered = file.read_text()
+    edits = [rendered.replace("replicas: 5", "replicas: 6"), rendered + "# mine\n", rendered.partition("\n")[2]]
+    edits.append(rendered.replace(". Checksum ", ", Checksum "))
+    for edited in edits:
+        assert edited != rendered
+        file.write_text(edited)
+        answer = manifests("plan.json", "--out", "fleet", "--name", "other")
+        assert 2 == answer.exit_code
+        assert "fleet/deployment.yaml: was " in answer.stderr
+        assert edited == file.read_text()
+        assert "other" not in Path("fleet/service.yaml").read_text(), "nothing at all is written then"
+    file.unlink()
+    assert 0 == manifests("plan.json", "--out", "fleet").exit_code
+    assert rendered == file.read_text()
+
+
+def test_line_ends_that_a_tool_changed_are_no_edit():
+    manifests("plan.json", "--out", "fleet")
+    file = Path("fleet/deployment.yaml")
+    rendered = file.read_bytes()
+    file.write_bytes(rendered.replace(b"\n", b"\r\n"))
+    assert 0 == manifests("plan.json", "--out", "fleet").exit_code
+    assert rendered == file.read_bytes()
+
+
+def test_labels_and_cpus_of_the_command_line_reach_the_objects():
+    answer = manifests("plan.json", "--label", "release=kps", "--cpu", "4")
+    made = list(yaml.safe_load_all(answer.stdout))
+    assert {"PodMonitor", "PrometheusRule"} == {
+        one["kind"] for one in made if one["metadata"]["labels"].get("release") == "kps"
+    }
+    (replicas,) = [one for one in made if one["kind"] == "Deployment" and one["metadata"]["name"].endswith("-replicas")]
+    assert "4" == replicas["spec"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"]
+
+
 def test_a_file_of_an_earlier_rendering_is_named_and_left():
     manifests("plan.json", "--out", "fleet")
     Path("fleet/notes.yaml").write_text("mine: true\n")
@@ -104,6 +143,9 @@ REFUSED = [
     (("plan.json", "--name", "Not A Name"), "--name (=Not A Name)", "Kubernetes would refuse it"),
     (("plan.json", "--image", "two words"), "--image (=two words)", "no image"),
     (("plan.json", "--vllm-arg=--block-size=32"), "comes from the plan", "the plan says 16"),
+    (("plan.json", "--label", "release"), "--label (=release): must be KEY=VALUE", "no value"),
+    (("plan.json", "--label", "a=b", "--without", "monitoring"), "nothing to label", "it would have no effect"),
+    (("plan.json", "--compose", "--cpu", "4"), "--cpu: is of Kubernetes", "Compose asks no scheduler"),
     (("nowhere.json",), "nowhere.json", "no such file or example"),
     (("cut.json",), "is cut off", "half a download"),
     (("list.json",), "is not a plan's document", "JSON, but no plan"),

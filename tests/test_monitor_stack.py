@@ -10,7 +10,10 @@ import http.server
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -258,6 +261,29 @@ def test_a_replica_that_turns_into_a_web_page_is_told_and_counts_no_longer(tmp_p
             assert 'reason="garbage"' in text
             assert f'llm_exporter_source_up{{source="127.0.0.1:{port}"}} 0.0' in without_fleet(text)
         assert "Traceback" not in (tmp_path / "exporter.log").read_text()
+
+
+def test_a_taken_port_is_said_before_anything_is_started():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "tools.monitor", "--port", port]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    said = f"monitor: FAILED, port {port} is taken, by another make monitor? "
+    assert (1, "", True) == (done.returncode, done.stdout, done.stderr.startswith(said))
+
+
+def test_an_interrupted_run_leaves_no_process_and_no_traceback():
+    command = [sys.executable, "-m", "tools.monitor", "--port", "0"]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert child.stdout is not None
+    assert "planning …\n" == child.stdout.readline()
+    time.sleep(1.0)  # the plan is under way
+    child.send_signal(signal.SIGTERM)
+    said, _ = child.communicate(timeout=60)
+    assert (130, "\nmonitor: stopped\n") == (child.returncode, said)
+    assert not (ROOT / "build" / "monitor" / str(child.pid)).exists()
 
 
 def without_fleet(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from planner.errors import DataFileError
-from planner.observed import Observed, Trouble, read_observed
+from planner.observed import Observed, Trouble, believable, read_observed
 
 WHOLE = Observed(
     ended_unix_s=1.7e9,
@@ -60,3 +60,32 @@ def test_what_is_no_window_is_refused(document: Any, words: str) -> None:
     with pytest.raises(DataFileError) as caught:
         read_observed(document)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "left", "said", "because"),
+    [
+        (
+            {"prefix_hit_rate": 1.5},
+            {"prefix_hit_rate": None},
+            ["prefix_hit_rate is 1.5, a share"],
+            "more than looked up",
+        ),
+        ({"kv_usage_max": 1.0005}, {"kv_usage_max": 1.0}, [], "rates are rounded"),
+        ({"requests_per_s": 1e16}, {"requests_per_s": None}, ["requests_per_s is 1e+16"], "more than is read back"),
+        ({"prefix_hit_rate": 1.0}, {"prefix_hit_rate": 1.0}, [], "all of it cached"),
+    ],
+)
+def test_a_window_that_was_read_live_can_be_read_from_its_file(
+    changes: dict[str, Any], left: dict[str, Any], said: list[str], because: str
+) -> None:
+    found = believable(replace(WHOLE, troubles=(), **changes), "10.0.0.7:8000")
+    assert replace(WHOLE, **left, troubles=found.troubles) == found, because
+    assert len(said) == len(found.troubles)
+    assert all(one.text.startswith(text) for one, text in zip(found.troubles, said, strict=True))
+    assert found == read_observed(json.loads(json.dumps(found.as_dict())))
+
+
+def test_a_window_in_which_nobody_answered_is_read_back() -> None:
+    dark = Observed(1.7e9, 0.0, replicas=0.0, asked=2, answered=0, troubles=WHOLE.troubles)
+    assert dark == read_observed(dark.as_dict())

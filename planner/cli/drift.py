@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from planner.cli.monitored import Share, monitor_of, plan_to_watch
-from planner.cli.options import LEAST_REQUESTS, MOST_REQUESTS, OutputFile
+from planner.cli.options import LEAST_REQUESTS, MOST_REQUESTS, OutputFile, seconds
 from planner.cli.output import compile_note, json_text, progress_bar, warn, write_file
 from planner.errors import DataFileError, EndpointError
 from planner.scenario.monitor import Monitor
@@ -26,7 +26,7 @@ MOST_BYTES = 2**20  # a window has some 3 kB
 @click.argument("source", metavar="PLAN")
 @click.option("--prometheus", metavar="URL", help="Prometheus server that scrapes the fleet; instead of monitor.")
 @click.option("--endpoint", "endpoints", multiple=True, metavar="URL", help="A replica's address; may be repeated.")
-@click.option("--window", type=float, metavar="SECONDS", help="What rates and means are taken over.")
+@click.option("--window", type=seconds(), metavar="SECONDS", help="What rates and means are taken over.")
 @click.option("--limit", type=Share(), metavar="SHARE", help="Departure that is no drift, as 0.15 or 15%.")
 @click.option(
     "--observed",
@@ -69,7 +69,8 @@ def drift(
     The fleet is read where `monitor` of the scenario, --prometheus or --endpoint says. The limit is the plan's own
     confidence, at least 10 %.
 
-    Exit code 1: cost per query, or a part of it, is beyond the limit. 3: nobody answered.
+    Exit code 1: cost per query or a part of it is beyond the limit, a service level is missed, or part of the fleet
+    did not answer. 3: nobody answered.
 
     \b
     planner drift plan.json --endpoint http://127.0.0.1:8000 --window 60

@@ -31,6 +31,16 @@ PARTS = ("autoscaling", "exporter", "monitoring")
 )
 @click.option("--model-cache", metavar="CLAIM", help="Keep downloaded weights on this existing volume claim.")
 @click.option("--prometheus-url", metavar="URL", help="Where the autoscaler and the exporter ask.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="One more label of PodMonitors and PrometheusRule, as release=NAME; repeatable.",
+)
+@click.option(
+    "--cpu", type=click.IntRange(1, 1024), metavar="N", help="CPUs that a replica asks for (default: a rule)."
+)
 @click.option("--autoscale", is_flag=True, help="Let KEDA scale; else it is held at the plan's size.")
 @click.option("--without", multiple=True, type=click.Choice(PARTS), help="Leave a part out; may be repeated.")
 @click.option(
@@ -55,6 +65,8 @@ def manifests(
     vllm_args: tuple[str, ...],
     model_cache: str | None,
     prometheus_url: str | None,
+    labels: tuple[str, ...],
+    cpu: int | None,
     autoscale: bool,
     without: tuple[str, ...],
     settings: tuple[str, ...],
@@ -65,7 +77,8 @@ def manifests(
 
     PLAN is the JSON document that `planner plan --out` wrote, or a scenario or example, which is then planned first.
     Nothing else is read. Standard output has the objects that stand; --out also writes the load test, into a folder of
-    its own. Keys come from a secret that you make, NAME-secrets with hf-token and api-key; they are never written.
+    its own. Keys come from a secret that you make, NAME-secrets with hf-token, api-key and prometheus-token;
+    they are never written.
 
     \b
     planner plan ai-search --out plan.json
@@ -77,7 +90,7 @@ def manifests(
     from planner.manifests.facts import read_facts
     from planner.manifests.kubernetes import kubernetes
     from planner.manifests.settings import checked_settings
-    from planner.manifests.text import COMPOSE_FILE, HEADER, folder_files, one_document, yaml_text
+    from planner.manifests.text import COMPOSE_FILE, folder_files, headed, one_document, yaml_text
 
     chosen = checked_settings(
         name=name,
@@ -88,9 +101,13 @@ def manifests(
         vllm_args=vllm_args,
         model_cache=model_cache,
         prometheus_url=prometheus_url,
+        labels=labels,
+        cpu=cpu,
         autoscale=autoscale,
         without=without,
     )
+    if labels and "monitoring" in without:
+        raise click.UsageError("--label: nothing to label with --without monitoring.")
     if as_compose and namespace is not None:
         raise click.UsageError("--namespace: a Compose project has none; it is named by --name.")
     document, where = plan_document(source, settings, requests, seed)
@@ -102,7 +119,7 @@ def manifests(
         made = kubernetes(facts, chosen)
         for note in made.notes:
             warn(note)
-        text = HEADER + yaml_text(made.standing)
+        text = headed(yaml_text(made.standing))
         files = folder_files(made, namespace) if out is not None else {}
     if out is None:
         click.echo(text, nl=False)
@@ -115,11 +132,14 @@ def _write(out: Path, files: dict[str, str]) -> None:
 
     A file of an earlier rendering that this one has no longer is left, and named: it may be deployed.
     """
-    from planner.manifests.text import MARK
+    from planner.manifests.text import MARK, is_unchanged
 
     for path in (out / name for name in files):
         if path.exists() and not _is_ours(path, MARK):
             raise click.UsageError(f"{path}: was not written by planner manifests; give another --out DIR.")
+        if path.exists() and not is_unchanged(path.read_text(encoding="utf-8", errors="replace")):
+            rule = "was changed since planner manifests wrote it; delete it to have it anew, or give another --out DIR"
+            raise click.UsageError(f"{path}: {rule}.")
     for folder in sorted({(out / name).parent for name in files}):
         try:
             folder.mkdir(parents=True, exist_ok=True)

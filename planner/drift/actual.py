@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from planner.observed import Observed
 from planner.planned import Planned
+from planner.summary.words import percent
 from planner.units import HOURS_PER_DAY, S_PER_HOUR
 
 S_PER_DAY = HOURS_PER_DAY * S_PER_HOUR
@@ -122,13 +123,20 @@ def _state_notes(observed: Observed) -> list[str]:
     notes = []
     if not observed.complete:
         notes.append(
-            f"{observed.answered or 0} of {observed.asked} addresses answered: load, bill and capacity are of those "
-            "alone"
+            f"{observed.answered or 0} of {observed.asked} addresses answered: load, bill and latencies are of those "
+            "alone; traffic, utilisation, capacity and the replicas wanted cannot be told from them"
         )
     if observed.running is not None and observed.waiting is not None and observed.waiting > max(observed.running, 1.0):
         notes.append(
             f"saturated: {observed.waiting:.0f} requests wait while {observed.running:.0f} run, so the load asked for "
             "is more than the load served that is counted here"
+        )
+    if observed.failed_per_s:
+        ended_per_s = observed.failed_per_s + (observed.requests_per_s or 0.0)
+        notes.append(
+            f"{observed.failed_per_s:.3g} model calls a second were aborted or failed, "
+            f"{percent(observed.failed_per_s / ended_per_s)} of those that ended: their work is done, but they count "
+            "neither as load nor as queries"
         )
     if observed.restarts:
         notes.append(f"{observed.restarts} counters began anew in the window: what they had counted before is lost")

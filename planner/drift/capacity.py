@@ -22,11 +22,17 @@ class Room:
     notes: tuple[str, ...]
 
 
-def room_of(simulated: Simulated | None, planned: Planned, actual: Actual, work: Work) -> Room:
+def room_of(
+    simulated: Simulated | None, planned: Planned, actual: Actual, work: Work, *, whole_fleet: bool = True
+) -> Room:
     """The most load within the SLO of the replicas that run, less the spare ones, and the fewest for the load there is.
 
-    Users' queries/s: what reaches the model is what the response cache leaves of them.
+    Users' queries/s: what reaches the model is what the response cache leaves of them. Of part of a fleet
+    (`whole_fleet` false) nothing is told: its load is not the load, and replicas wanted for it are too few.
     """
+    if not whole_fleet:
+        replicas: dict[str, Any] = {"planned": planned.replicas, "running": actual.replicas, "wanted": None}
+        return Room({"qps": None, "headroom_fraction": None, "replicas": replicas}, None, ())
     most = wanted = headroom = None
     notes = []
     rate = actual.queries_per_s

@@ -13,6 +13,7 @@ from planner.drift.capacity import Room, room_of, savings_of
 from planner.drift.model import FleetModel, Simulated
 from planner.drift.money import money_of
 from planner.drift.quantities import quantities_of
+from planner.drift.service_levels import levels_of, missed
 from planner.drift.work import Factor, Work, work_of
 from planner.errors import InputError
 from planner.metrics.names import CAUSES
@@ -23,6 +24,7 @@ from planner.summary.drift import drift_text
 SCHEMA_VERSION = 1
 LEAST_LIMIT = 0.10
 CONFIDENCE_OF = ("itl_ms.mean", "tpot_ms.mean")
+OF_ALL = ("traffic", "utilisation")  # causes that nobody can judge who sees part of the fleet
 FEW_EXPECTED = 3.0  # queries: where so many are expected, none at all is no departure (e⁻³ = 5 %)
 
 
@@ -38,7 +40,9 @@ class Drift:
 
     @property
     def within(self) -> bool:
-        """Whether cost per query and each of its parts are as planned, to within the limit."""
+        """Whether cost per query and its parts are as planned to within the limit, every service level that is told is
+        met, and everybody who was asked answered.
+        """
         return bool(self.document["within"])
 
     def __str__(self) -> str:
@@ -73,10 +77,12 @@ def drift(planned: Planned, observed: Observed, model: FleetModel, *, limit: flo
     actual = actual_of(planned, observed)
     work = work_of(simulated, model.why, observed, actual)
     whole = attribution(planned, actual, work)
-    room = room_of(simulated, planned, actual, work)
+    room = room_of(simulated, planned, actual, work, whole_fleet=observed.complete)
     parts = [
-        _part(cause, whole, bound, _line(cause, planned, actual, work, whole, room, simulated)) for cause in CAUSES
+        _part(cause, whole, bound, _line(cause, planned, actual, work, whole, room, simulated), observed.complete)
+        for cause in CAUSES
     ]
+    levels, level_notes = levels_of(planned, observed)
     money, money_assumed = money_of(planned, observed, actual, whole)
     assumed = [*actual.assumed, *work.assumed, *money_assumed]
     departure = whole.departure
@@ -88,7 +94,9 @@ def drift(planned: Planned, observed: Observed, model: FleetModel, *, limit: flo
             "window_s": observed.window_s,
             "hour": actual.hour,
             "limit": bound,
-            "within": _within(parts, departure, bound, observed, actual),
+            "sources": {"asked": observed.asked, "answered": observed.answered},
+            "within": (observed.complete and not missed(levels) and _within(parts, departure, bound, observed, actual)),
+            "slo": levels,
             **money,
             "parts": parts,
             "total": {
@@ -103,7 +111,7 @@ def drift(planned: Planned, observed: Observed, model: FleetModel, *, limit: flo
             "savings": savings_of(simulated, actual, observed, work, whole),
             "quantities": quantities_of(planned, simulated, observed, actual),
             "assumed": [{"figure": figure, "from": source} for figure, source in assumed],
-            "notes": [*actual.notes, *work.notes, *room.notes],
+            "notes": [*actual.notes, *level_notes, *work.notes, *room.notes],
             "troubles": [{"source": one.source, "reason": one.reason, "text": one.text} for one in observed.troubles],
         }
     )
@@ -130,12 +138,12 @@ class _Line:
     note: str = ""
 
 
-def _part(cause: str, whole: Attribution, limit: float, line: _Line) -> dict[str, Any]:
+def _part(cause: str, whole: Attribution, limit: float, line: _Line, complete: bool) -> dict[str, Any]:
     factor = whole.factors.get(cause)
     known = whole.parts is not None and (whole.told[cause] or factor != 1.0)
     part = whole.parts[cause] if whole.parts is not None and known else None
     share = None if part is None else part / whole.planned_per_query
-    holds = None if share is None else abs(share) <= limit
+    holds = None if share is None or (cause in OF_ALL and not complete) else abs(share) <= limit
     ratio = line.actual / line.planned if line.actual is not None and line.planned else None
     return {
         "cause": cause,

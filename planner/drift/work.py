@@ -84,7 +84,7 @@ def _lengths(simulated: Simulated, observed: Observed) -> tuple[Assumed, Factor,
         for told, means in ((observed.prompt_tokens, prompt), (observed.output_tokens, output))
     ]
     assumed: Assumed = [
-        (name, "the plan's mean of a model call")
+        (name, "the plan's mean of a model call" + ("" if told is None else ": the fleet tells 0, which no call has"))
         for name, told in (("prompt_tokens", observed.prompt_tokens), ("output_tokens", observed.output_tokens))
         if not told
     ]
@@ -93,7 +93,13 @@ def _lengths(simulated: Simulated, observed: Observed) -> tuple[Assumed, Factor,
         return assumed, Factor(planned=planned, note="nobody tells token counts"), Shape(), Shape()
     exact = Shape(now[0] / prompt, now[1] / output)
     shape = Shape(on_grid(exact.prompt), on_grid(exact.output))
-    note = f"prompt {now[0]:,.0f} against {prompt:,.0f} tokens, output {now[1]:,.1f} against {output:,.1f}"
+    said = [
+        f"prompt {now[0]:,.0f} against {prompt:,.0f} tokens"
+        if observed.prompt_tokens
+        else "prompt as planned, not told",
+        f"output {now[1]:,.1f} against {output:,.1f}" if observed.output_tokens else "output as planned, not told",
+    ]
+    note = ", ".join(said)
     known = Factor(1.0, not assumed, planned, actual, note)
     serving = simulated.planned.serving
     try:

@@ -24,10 +24,9 @@ from planner.exporter.page_figures import (
     signed_share,
     up_to,
 )
-from planner.exporter.page_words import CAUSES
+from planner.exporter.page_words import CAUSES, levels
 from planner.exporter.snapshot import Snapshot
 from planner.summary.words import clean, limit_name, milliseconds, number, percent
-from planner.units import MS_PER_S
 
 MOST_ROWS = 20  # of sources and troubles
 STATISTICS = ("mean", "p50", "p99")  # of a latency; the JSON has the others
@@ -161,17 +160,13 @@ def mends(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def limits(snapshot: Snapshot) -> tuple[Row, ...]:
     """Each service level against what vLLM's own histograms say."""
     rows = []
-    told = snapshot.observed.latencies_ms if snapshot.observed is not None else {}
-    for key, limit_s in snapshot.plan.slo_s.items():
-        statistic, _, metric = key.partition("_")
-        value, limit_ms = at(told, f"{metric}.{statistic}"), MS_PER_S * limit_s
-        missed = value is not None and value > limit_ms
-        verdict = UNKNOWN if value is None else "missed" if missed else "met"
-        tone: Tone = "soft" if value is None else "bad" if missed else "good"
+    for key, limit_ms, value, met in levels(snapshot):
+        verdict = UNKNOWN if met is None else "met" if met else "missed"
+        tone: Tone = "soft" if met is None else "good" if met else "bad"
         bar = None
         if value is not None:
             words = f"{limit_name(key)}: {milliseconds(value)} of {milliseconds(limit_ms)}, which is the mark"
-            bar = up_to(value, limit_ms, words, "bad" if missed else "good")
+            bar = up_to(value, limit_ms, words, "" if met is None else tone)
         cells = (latency(value), latency(limit_ms), Shown(verdict, None, tone))
         rows.append(Row(limit_name(key), cells, bar))
     return tuple(rows)

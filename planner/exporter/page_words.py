@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from planner.exporter.page_figures import UNKNOWN, Tone, ago, at, listed
 from planner.exporter.snapshot import Snapshot
-from planner.summary.words import number, percent, plural, usd
+from planner.observed import FLEET
+from planner.summary.words import limit_name, milliseconds, number, percent, plural, usd
+from planner.units import MS_PER_S
 
 LATE = 3.0  # times the interval: older figures are marked, before they are too old to show
 TOLD = 0.02  # of the planned cost: smaller parts are not spoken of
@@ -23,6 +25,30 @@ CAUSES = {
 }
 
 
+class Level(NamedTuple):
+    """A service level: its key, its limit, what the fleet tells, whether it is met (None = not told)."""
+
+    key: str
+    limit_ms: float
+    actual_ms: float | None
+    met: bool | None
+
+
+def levels(snapshot: Snapshot) -> tuple[Level, ...]:
+    """The plan's service levels as the comparison judged them; where there is none, as they were read."""
+    judged = {str(row.get("key")): row for row in listed(snapshot.drift, "slo")}
+    told = snapshot.observed.latencies_ms if snapshot.observed is not None else {}
+    found = []
+    for key, limit_s in snapshot.plan.slo_s.items():
+        statistic, _, metric = key.partition("_")
+        actual_ms, limit_ms = at(told, f"{metric}.{statistic}"), MS_PER_S * limit_s
+        met = None if actual_ms is None else actual_ms <= limit_ms
+        if key in judged and (judged[key].get("met") is None or isinstance(judged[key]["met"], bool)):
+            met = judged[key].get("met")
+        found.append(Level(key, limit_ms, actual_ms, met))
+    return tuple(found)
+
+
 def states(snapshot: Snapshot, document: Mapping[str, Any]) -> tuple[tuple[str, Tone], ...]:
     """What is the matter in a word or two each, the worst first; "as planned" alone where nothing is."""
     if not snapshot.ready:
@@ -30,6 +56,8 @@ def states(snapshot: Snapshot, document: Mapping[str, Any]) -> tuple[tuple[str, 
     if snapshot.observed is None:
         return (("blind", "bad"),)
     found: list[tuple[str, Tone]] = []
+    if any(level.met is False for level in levels(snapshot)):
+        found.append(("service level missed", "bad"))
     if (at(document, "capacity", "headroom_fraction") or 0.0) < 0:
         found.append(("overloaded", "bad"))
     if (at(document, "margin", "usd_per_query") or 0.0) < 0:
@@ -38,7 +66,7 @@ def states(snapshot: Snapshot, document: Mapping[str, Any]) -> tuple[tuple[str, 
         found.append(("not compared", "soft"))
     elif at(document, "total", "fraction") is None:
         found.append(("cost not known", "soft"))
-    elif document.get("within") is False:
+    elif _beyond(document):
         found.append(("off the plan", "bad"))
     if not snapshot.observed.complete or snapshot.answered < snapshot.asked:
         found.append((f"{snapshot.answered} of {plural(snapshot.asked, 'source')} answering", "bad"))
@@ -50,9 +78,30 @@ def states(snapshot: Snapshot, document: Mapping[str, Any]) -> tuple[tuple[str, 
 def sentence(snapshot: Snapshot, document: Mapping[str, Any]) -> str:
     """The answer."""
     if not snapshot.ready:
-        return "The fleet has not told anything yet."
+        return f"The fleet has not told anything yet.{_nobody_up(snapshot)}"
     if snapshot.observed is None:
-        return f"Nothing is known of the fleet: the last reading that told anything ended {ago(snapshot.age_s)} ago."
+        since = f"the last reading that told anything ended {ago(snapshot.age_s)} ago"
+        return f"Nothing is known of the fleet: {since}.{_nobody_up(snapshot)}"
+    return f"{_missed(snapshot)}{_cost(document)}"
+
+
+def _nobody_up(snapshot: Snapshot) -> str:
+    """That a fleet is down whose Prometheus is not."""
+    return "".join(f" {one.text}." for one in snapshot.troubles[:1] if one.source == FLEET)
+
+
+def _missed(snapshot: Snapshot) -> str:
+    """The service levels that are missed, before anything else."""
+    said = [
+        f"{limit_name(level.key)} is {milliseconds(level.actual_ms)}, its limit {milliseconds(level.limit_ms)}"
+        for level in levels(snapshot)
+        if level.met is False
+    ]
+    return f"Service levels are missed: {'; '.join(said)}. " if said else ""
+
+
+def _cost(document: Mapping[str, Any]) -> str:
+    """What a query costs."""
     if not document:
         return "The fleet answers; its comparison with the plan is not there."
     cost, fraction = at(document, "cost", "usd_per_query"), at(document, "total", "fraction")
@@ -64,6 +113,12 @@ def sentence(snapshot: Snapshot, document: Mapping[str, Any]) -> str:
     return f"{subject} {_departure(fraction)}{_why(document, fraction)}.{_margin(document)}"
 
 
+def _beyond(document: Mapping[str, Any]) -> bool:
+    """Whether cost, or a part of it, is beyond the limit; `within` of the document says more than that."""
+    fraction, limit = at(document, "total", "fraction") or 0.0, at(document, "limit") or 0.0
+    return abs(fraction) > limit or any(part.get("holds") is False for part in listed(document, "parts"))
+
+
 def _departure(fraction: float) -> str:
     if abs(fraction) < 0.005:
         return "as planned"
@@ -73,12 +128,13 @@ def _departure(fraction: float) -> str:
 def _why(document: Mapping[str, Any], fraction: float) -> str:
     """The largest causes: of a departure those that make it, of none those that hide each other."""
     limit = at(document, "limit") or 0.0
-    parts = sorted(listed(document, "parts"), key=lambda part: -abs(at(part, "share") or 0.0))
+    judged = [part for part in listed(document, "parts") if part.get("holds") is not None]
+    parts = sorted(judged, key=lambda part: -abs(at(part, "share") or 0.0))
     told = [part for part in parts if abs(at(part, "share") or 0.0) >= TOLD]
     if abs(fraction) > limit:
         made = [part for part in told if (at(part, "share") or 0.0) * fraction > 0]
         return f", above all because {_because(made[0], document)}" if made else ""
-    if document.get("within") is False:
+    if _beyond(document):
         hidden = [_because(part, document) for part in told if part.get("holds") is False]
         return f", while {' and '.join(hidden[:2])}" if hidden else ""
     return f", within the {percent(limit)} that the plan's confidence allows" if abs(fraction) >= 0.005 else ""

@@ -9,5 +9,6 @@ Reading guide, in the order in which the objects are made:
 - `devices`: how Kubernetes calls the plan's GPU, and which image serves it.
 - `pods`: what every pod has in common (security, probes, mounts).
 - `replicas`, `router`, `autoscaling`, `monitoring`, `exporter`, `loadtest`: one concern each.
+- `watching`: where the fleet is read, for exporter, alerts and autoscaler alike.
 - `kubernetes`: all of them in order; `compose`: the same for one box; `text`: YAML, and the files of a folder.
 """

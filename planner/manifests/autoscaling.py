@@ -11,6 +11,7 @@ from planner.manifests.monitoring import instance_matcher
 from planner.manifests.naming import Object, metadata
 from planner.manifests.replicas import COMPONENT as REPLICAS
 from planner.manifests.settings import Settings
+from planner.manifests.watching import fleet_labels, prometheus_url
 
 COMPONENT = "autoscaling"
 POLL_S = 15
@@ -48,7 +49,7 @@ def scaled_object(facts: Facts, name: str, settings: Settings) -> Object:
 
     What was priced is a fleet of that size all day; an autoscaler that nobody asked for would run another one.
     """
-    where = instance_matcher(name, REPLICAS)
+    where = instance_matcher(name, REPLICAS, fleet_labels(facts, settings).get("namespace"))
     query = f"sum(vllm:num_requests_running{{{where}}}) + sum(vllm:num_requests_waiting{{{where}}})"
     notes = {
         "load-shape": _shape(facts),
@@ -71,7 +72,7 @@ def scaled_object(facts: Facts, name: str, settings: Settings) -> Object:
         "name": "requests-in-hand",
         "metricType": "AverageValue",
         "metadata": {
-            "serverAddress": settings.prometheus_url,
+            "serverAddress": prometheus_url(facts, settings),
             "query": query,
             "threshold": f"{threshold(facts):.2f}",
             # No figure is not no load: KEDA then falls back to the whole fleet.

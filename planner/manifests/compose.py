@@ -13,12 +13,14 @@ from planner.manifests.facts import Facts
 from planner.manifests.kubernetes import name_of, rule_groups
 from planner.manifests.naming import Object
 from planner.manifests.replicas import CACHE, CACHES, STOP_S, drain_s, shared_memory_gib, startup_budget_s
-from planner.manifests.serve_arguments import PORT, serve_arguments
+from planner.manifests.serve_arguments import PORT, serve_arguments, served_name
 from planner.manifests.settings import Settings, planner_image
 from planner.manifests.text import one_document
+from planner.manifests.watching import watched_document
 
 PROMETHEUS_IMAGE = "prom/prometheus:v3.5.0"  # the long-term release
 PROMETHEUS_PORT = 9090
+PROMETHEUS_URL = f"http://prometheus:{PROMETHEUS_PORT}"  # the project's own
 LOOPBACK = "127.0.0.1"
 # Compose copies a config's content into the container, and refuses where the root file system is read-only: only
 # services without one have that too.
@@ -39,6 +41,9 @@ def compose(facts: Facts, settings: Settings) -> Object:
     if settings.model_cache is not None:
         rule = "names a claim of a cluster's; with --compose the weights are kept in a volume of the project"
         raise MisfitError("--model-cache", settings.model_cache, rule)
+    for option, given in (("--label", settings.labels), ("--cpu", settings.cpu)):
+        if given:
+            raise MisfitError(option, None, "is of Kubernetes' objects; Compose has nothing that takes it")
     if device_of(facts.hardware).vendor != "nvidia":
         rule = "Compose hands out single GPUs by NVIDIA's runtime alone; render for Kubernetes, without --compose"
         raise UnsupportedError("fleet.hardware", facts.hardware, rule)
@@ -55,12 +60,13 @@ def compose(facts: Facts, settings: Settings) -> Object:
     else:
         services[replicas[0]]["ports"] = [f"{LOOPBACK}:{PORT}:{PORT}"]
     watched = "monitoring" not in settings.without
+    series = {"model_name": served_name(facts)}  # its Prometheus reads this fleet alone, and knows no namespaces
     if "exporter" not in settings.without and watched:
-        configs[FILE] = plan_text(facts)
+        configs[FILE] = plan_text(watched_document(facts, PROMETHEUS_URL, series))
         services[exporter.COMPONENT] = _exporter(settings)
         jobs[exporter.COMPONENT] = [f"{exporter.COMPONENT}:{exporter.PORT}"]
     if watched:
-        configs["rules.yml"] = one_document({"groups": list(rule_groups(facts))})
+        configs["rules.yml"] = one_document({"groups": list(rule_groups(facts, series))})
         configs["prometheus.yml"] = one_document(monitoring.prometheus_config(jobs, ["/etc/prometheus/rules.yml"]))
         services["prometheus"] = _prometheus()
     kept = [f"cache-{index}" for index in range(facts.replicas)] + ["prometheus"] * watched
@@ -119,16 +125,15 @@ def _router(facts: Facts, replicas: list[str]) -> Object:
 
 
 def _exporter(settings: Settings) -> Object:
-    url = f"http://prometheus:{PROMETHEUS_PORT}"
     return {
         **_HARDENED,
         "image": settings.planner_image or planner_image(),
-        "command": export_arguments(f"{FOLDER}/{FILE}", url),
+        "command": export_arguments(f"{FOLDER}/{FILE}"),
         "environment": SCRATCH,
         "tmpfs": ["/tmp"],
         "configs": [{"source": FILE, "target": f"{FOLDER}/{FILE}"}],
         "ports": [f"{LOOPBACK}:{exporter.PORT}:{exporter.PORT}"],
-        "healthcheck": _healthcheck(_python("python", exporter.PORT, "/metrics"), 60),
+        "healthcheck": _healthcheck(_python("python", exporter.PORT, exporter.ALIVE), 60),
         "restart": "unless-stopped",
     }
 

@@ -51,6 +51,9 @@ class Facts:
     weakest: str | None
     calibrated: bool
     holds_share: float | None
+    monitor_prometheus_url: str | None
+    monitor_namespace: str | None
+    monitor_model_name: str | None
     document: dict[str, Any]
 
 
@@ -111,6 +114,9 @@ def _facts(plan: PlanDocument, document: dict[str, Any], where: str) -> Facts:
         weakest=plan.confidence.weakest if plan.confidence else None,
         calibrated=bool(document["scenario"].get("calibration")),
         holds_share=plan.confidence.holds_share if plan.confidence else None,
+        monitor_prometheus_url=scenario.monitor.prometheus_url if scenario.monitor else None,
+        monitor_namespace=scenario.monitor.namespace if scenario.monitor else None,
+        monitor_model_name=scenario.monitor.model_name if scenario.monitor else None,
         document=document,
     )
 
@@ -155,9 +161,12 @@ def _without_timings(document: Mapping[str, Any], where: str) -> dict[str, Any]:
 
     try:
         copied: dict[str, Any] = json.loads(json.dumps(plain(document), allow_nan=False))
-    except (ValueError, TypeError, RecursionError):
-        rule = "is damaged: nested too deeply, or holds what JSON does not; plan again"
-        raise DataFileError(where, None, rule) from None
+    except RecursionError:
+        raise DataFileError(where, None, "is damaged: nested too deeply; plan again") from None
+    except ValueError:
+        raise DataFileError(where, None, "is damaged: NaN or Infinity stands for a number; plan again") from None
+    except TypeError:
+        raise DataFileError(where, None, "is damaged: holds what JSON does not; plan again") from None
     return copied
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from planner.manifests import autoscaling, exporter, loadtest, monitoring, replicas, router
+from planner.manifests import autoscaling, exporter, loadtest, monitoring, replicas, router, watching
 from planner.manifests.facts import Facts
 from planner.manifests.naming import LONGEST, Object, base_name, checked_label
-from planner.manifests.serve_arguments import served_name
 from planner.manifests.settings import Settings
 from planner.metrics.alerts import alert_groups
 
@@ -31,7 +30,7 @@ def name_of(facts: Facts, settings: Settings) -> str:
 def kubernetes(facts: Facts, settings: Settings) -> Manifests:
     """Every object. Raises InputErrors: names, a GPU or a format that cannot be rendered."""
     name = name_of(facts, settings)
-    notes = []
+    notes = watching.notes(facts, settings)
     made = [
         replicas.pods_service(name),
         replicas.deployment(facts, name, settings),
@@ -65,13 +64,18 @@ def _monitoring(facts: Facts, name: str, settings: Settings) -> list[Object]:
         made.append(monitoring.pod_monitor(name, router.COMPONENT, "metrics"))
     if "exporter" not in settings.without:
         made.append(monitoring.pod_monitor(name, exporter.COMPONENT, "metrics", honor_labels=True))
-    return [*made, monitoring.prometheus_rule(name, rule_groups(facts))]
+    made.append(monitoring.prometheus_rule(name, rule_groups(facts, watching.fleet_labels(facts, settings))))
+    # An operator may read only what carries a label of its own choosing.
+    return [_labelled(one, dict(settings.labels)) for one in made]
 
 
-def rule_groups(facts: Facts) -> Sequence[Mapping[str, Any]]:
-    """The alerts of this plan, on its own model's series."""
-    selector = {"model_name": served_name(facts)}
+def rule_groups(facts: Facts, selector: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
+    """The alerts of this plan, on the series that carry the labels of `selector`."""
     return alert_groups(facts.limits, selector=selector, spare_replicas=facts.spare_replicas)
+
+
+def _labelled(made: Object, labels: dict[str, str]) -> Object:
+    return made | {"metadata": {**made["metadata"], "labels": {**made["metadata"]["labels"], **labels}}}
 
 
 def _within(objects: list[Object], namespace: str) -> list[Object]:

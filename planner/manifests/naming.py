@@ -63,7 +63,7 @@ def plan_notes(facts: Facts) -> dict[str, str]:
     """What the plan promises of this fleet, and how sure it is."""
     notes = {
         "plan": f"{facts.scenario_name} (schema_version 1)",
-        "fleet": f"{facts.replicas} × {facts.gpus_per_replica} {facts.hardware}, {facts.spare_replicas} of them spare",
+        "fleet": _fleet(facts),
         "slo": ", ".join(f"{key} <= {limit:g}" for key, limit in facts.limits),
         "requests-per-replica-at-peak": f"{facts.requests_per_replica:.1f}",
         "confidence": _confidence(facts),
@@ -80,6 +80,12 @@ def plan_notes(facts: Facts) -> dict[str, str]:
             f"{facts.response_cache_hit_rate:.0%} of the queries; it is not part of these objects"
         )
     return notes
+
+
+def _fleet(facts: Facts) -> str:
+    gpus = "1 GPU" if facts.gpus_per_replica == 1 else f"{facts.gpus_per_replica} GPUs"
+    spare = f"{facts.spare_replicas} of them spare" if facts.spare_replicas else "none of them spare"
+    return f"{facts.replicas} replicas of {gpus} ({facts.hardware}) each, {spare}"
 
 
 def _confidence(facts: Facts) -> str:

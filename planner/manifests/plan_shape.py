@@ -91,11 +91,18 @@ class _Settings(msgspec.Struct):
     startup_s: NotNegative = 300.0
 
 
+class _Monitor(msgspec.Struct):
+    prometheus_url: Name | None = None
+    namespace: Name | None = None
+    model_name: Name | None = None
+
+
 class _Scenario(msgspec.Struct):
     name: Name
     traffic: _Traffic
     query: _Query = msgspec.field(default_factory=_Query)
     fleet: _Settings = msgspec.field(default_factory=_Settings)
+    monitor: _Monitor | None = None
 
 
 class _Cost(msgspec.Struct):

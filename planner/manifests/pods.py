@@ -7,7 +7,7 @@ from typing import Any
 from planner.manifests.naming import Object, labels
 
 USER, GROUP = 2000, 0  # the user that vLLM's image prepares for running without root, in group 0
-API_KEY, HF_TOKEN = "api-key", "hf-token"  # keys of the secret
+API_KEY, HF_TOKEN, PROMETHEUS_TOKEN = "api-key", "hf-token", "prometheus-token"  # keys of the secret
 
 _CONTAINER_SECURITY: Object = {
     "allowPrivilegeEscalation": False,

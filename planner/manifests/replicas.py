@@ -65,6 +65,21 @@ def shared_memory_gib(facts: Facts) -> int | None:
     return SHM_GIB_PER_GPU * facts.gpus_per_replica if facts.gpus_per_replica > 1 else None
 
 
+def cores(facts: Facts) -> int:
+    """Physical cores that vLLM's guide asks for one replica."""
+    parallel = facts.engine.data_parallel_size
+    return 1 + parallel + facts.gpus_per_replica + (1 if parallel > 1 else 0)
+
+
+def _cpu_rule(facts: Facts, settings: Settings) -> str:
+    parallel = facts.engine.data_parallel_size
+    parts = f"API server 1, engine cores {parallel}, GPU workers {facts.gpus_per_replica}"
+    rule = f"2 x {cores(facts)} cores of vLLM's guide ({parts}{', coordinator 1' if parallel > 1 else ''})"
+    if settings.cpu is not None:
+        return f"--cpu {settings.cpu}; the rule is {rule}"
+    return f"{rule}; a pod stays pending where no node has so many free: --cpu N asks for another number"
+
+
 def resources(facts: Facts, settings: Settings, *, quantised_on_load: bool) -> Object:
     """CPU, memory and disk as requests, GPUs as limits.
 
@@ -73,9 +88,9 @@ def resources(facts: Facts, settings: Settings, *, quantised_on_load: bool) -> O
     hosts run two threads on each. Memory is a rule of thumb, stated in docs/deploy.md; neither is limited, as a
     throttled scheduler would break the planned latencies.
     """
-    ranks, parallel = facts.gpus_per_replica, facts.engine.data_parallel_size
-    cores = 1 + parallel + ranks + (1 if parallel > 1 else 0)
-    requests = {"cpu": str(2 * cores), "memory": f"{HOST_GIB + (HOST_GIB_PER_GPU + SHM_GIB_PER_GPU) * ranks}Gi"}
+    ranks = facts.gpus_per_replica
+    cpus = 2 * cores(facts) if settings.cpu is None else settings.cpu
+    requests = {"cpu": str(cpus), "memory": f"{HOST_GIB + (HOST_GIB_PER_GPU + SHM_GIB_PER_GPU) * ranks}Gi"}
     if facts.weights_gib is not None and settings.model_cache is None:
         # A 16-bit checkpoint that is quantised as it loads is twice what the GPUs hold of it.
         stored = 2 if quantised_on_load else 1
@@ -130,7 +145,7 @@ def deployment(facts: Facts, name: str, settings: Settings) -> Object:
         ],
         "tolerations": [{"key": device.resource, "operator": "Exists", "effect": "NoSchedule"}],
     }
-    notes = plan_notes(facts)
+    notes = plan_notes(facts) | {"cpu": _cpu_rule(facts, settings)}
     if device.product is not None:
         spec["nodeSelector"] = {f"{device.resource}.product": device.product}
     else:

@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 
 from planner.manifests.kubernetes import Manifests
+from planner.manifests.naming import checksum
 
 MARK = "# Rendered by planner manifests"
-HEADER = f"{MARK}; change the scenario and render again.\n"
+_HEADER = f"{MARK}; change the scenario and render again. Checksum "
 KUSTOMIZATION = "kustomization.yaml"
 COMPOSE_FILE = "compose.yaml"
 LOAD_TEST = "loadtest"
@@ -36,9 +37,20 @@ def yaml_text(documents: Iterable[Mapping[str, Any]]) -> str:
     return "".join(f"---\n{_document(document)}" for document in documents)
 
 
+def headed(text: str) -> str:
+    """A text below the header, which holds its checksum: what people changed by hand is known by it."""
+    return f"{_HEADER}{checksum(text)}\n{text}"
+
+
+def is_unchanged(text: str) -> bool:
+    """Whether a text with a header is still as it was rendered. Line ends do not count: some tools change them."""
+    plain = text.replace("\r\n", "\n")
+    return headed(plain.partition("\n")[2]) == plain
+
+
 def one_document(document: Mapping[str, Any]) -> str:
     """A single YAML document with the header."""
-    return HEADER + _document(document)
+    return headed(_document(document))
 
 
 def folder_files(manifests: Manifests, namespace: str | None = None) -> dict[str, str]:
@@ -55,7 +67,7 @@ def _kustomized(objects: list[dict[str, Any]], folder: str, namespace: str | Non
     kinds: dict[str, list[dict[str, Any]]] = {}
     for made in objects:
         kinds.setdefault(made["kind"], []).append(made)
-    files = {f"{kind.lower()}.yaml": HEADER + yaml_text(made) for kind, made in kinds.items()}
+    files = {f"{kind.lower()}.yaml": headed(yaml_text(made)) for kind, made in kinds.items()}
     kustomization = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",

@@ -94,8 +94,8 @@ def _fleet(selector: Mapping[str, str], spare_replicas: int) -> list[Rule]:
             "10m",
             "warning",
             "Fewer replicas answer than must hold the planned peak",
-            "{{ $value }} answer, beyond what the spare ones make good. Look at the replicas that are down "
-            "(llm_exporter_source_up) before the next peak.",
+            "{{ $value }} replicas answer: more are missing than the plan has spares. See which are down "
+            "(llm_exporter_source_up == 0) before the next peak.",
         ),
     ]
 

@@ -18,6 +18,7 @@ def alert(name: str, expr: str, pending: str, severity: str, summary: str, descr
         "annotations": {
             "summary": summary,
             "description": description,
-            "runbook_url": f"{RUNBOOK}#{name.lower()}",
+            # Not `runbook_url`, which tools make a link of: the page is in the project, at no address of its own.
+            "runbook": f'see {RUNBOOK}, "{name}"',
         },
     }

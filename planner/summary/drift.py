@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from planner.summary.layout import facts, paragraph, section, table
-from planner.summary.words import capitalised, clean, number, percent, plural, usd
+from planner.summary.words import capitalised, clean, limit_name, milliseconds, number, percent, plural, usd
 
 Document = dict[str, Any]
 
@@ -46,15 +46,35 @@ def _answer(document: Document, parts: list[Document]) -> str:
     if fraction is None:
         why = "no query came, or no replica answered"
         verdict = "WITHIN THE PLAN" if document.get("within") else "NOT AS PLANNED"
-        return f"{verdict}: what a query costs cannot be told: {why} ({bound})."
+        return f"{_first(document)}{verdict}: what a query costs cannot be told: {why} ({bound})."
     amount = cost.get("usd_per_query")
     costs = "A query's share of the GPUs is" if amount is None else f"A query costs {usd(amount)},"
     than = "at this hour" if document.get("hour") is not None else "over a day"
     so = f"{costs} {_departure(fraction)} {than} ({bound})"
-    verdict = "WITHIN THE PLAN" if document.get("within") else "NOT AS PLANNED"
-    largest = sorted((part for part in parts if part.get("share")), key=lambda part: -abs(part["share"]))
+    first = _first(document)
+    judged = [part for part in parts if part.get("share") and part.get("holds") is not None]
+    beyond = abs(fraction) > (limit or 0.0) or any(part["holds"] is False for part in judged)
+    # Beside a missed service level, or with part of the fleet dark, a cost as planned is no "within the plan".
+    verdict = "NOT AS PLANNED: " if beyond else "" if first else "WITHIN THE PLAN: "
+    largest = sorted(judged, key=lambda part: -abs(part["share"]))
     told = [f"{_name(part)} {_signed_percent(part['share'])}" for part in largest if abs(part["share"]) >= 0.005]
-    return f"{verdict}: {so}{': ' + ', '.join(told) if told else ''}.{_overload(document)}"
+    return f"{first}{verdict}{so}{': ' + ', '.join(told) if told else ''}.{_overload(document)}"
+
+
+def _first(document: Document) -> str:
+    """What comes before any figure: who did not answer, and service levels that are missed."""
+    said = ""
+    sources = document.get("sources") or {}
+    asked, answered = sources.get("asked"), sources.get("answered") or 0
+    if asked is not None and answered != asked:
+        told = "traffic, utilisation and capacity cannot be told, the rest is of those alone"
+        said = f"{answered} of {plural(asked, 'source')} read: {told}. "
+    levels = [
+        f"{limit_name(row['key'])} {milliseconds(row['actual_ms'])} > {milliseconds(row['limit_ms'])}"
+        for row in document.get("slo") or []
+        if row.get("met") is False
+    ]
+    return f"{said}THE SERVICE LEVELS ARE MISSED: {', '.join(levels)}. " if levels else said
 
 
 def _overload(document: Document) -> str:
@@ -95,7 +115,7 @@ def _part_lines(document: Document, parts: list[Document]) -> list[str]:
                 number(part.get("factor")),
                 usd(part.get("usd_per_query")),
                 "–" if part.get("share") is None else _signed_percent(part["share"]),
-                _VERDICTS[part.get("holds")],
+                "not judged" if part.get("holds") is None and part.get("share") else _VERDICTS[part.get("holds")],
             ]
         )
     total = document.get("total") or {}
@@ -136,7 +156,7 @@ def _money_lines(document: Document) -> list[str]:
         tokens = cost.get("usd_per_million_tokens")
         per_token = "" if tokens is None else f" · {usd(tokens)} a million tokens"
         usage = cost.get("usage_usd_per_query")
-        worked = "" if usage is None else f" · {usd(usage)} a query in which engines had work"
+        worked = "" if usage is None else f" · {usd(usage)} a query without the time in which engines were idle"
         rows.append(("cost", f"{usd(cost['usd_per_hour'])} an hour{per_token}{worked}"))
     if revenue.get("usd_per_query") is not None:
         rows.append(("revenue", f"{usd(revenue['usd_per_query'])} a query"))

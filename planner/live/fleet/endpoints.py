@@ -12,10 +12,17 @@ from planner.errors import InputError
 from planner.live.endpoint import Endpoint, connect
 from planner.live.fleet.clock import Clock
 from planner.live.fleet.past import Past, Span
-from planner.live.fleet.reading import Reading, checked, read_replica, two_models
+from planner.live.fleet.reading import (
+    MORE_HITS,
+    Reading,
+    checked,
+    more_hits_than_queries,
+    read_replica,
+    two_models,
+)
 from planner.live.fleet.sums import PERCENTILES, figures
 from planner.live.metrics import Scrape
-from planner.observed import Observed, Trouble
+from planner.observed import FLEET, Observed, Trouble, believable
 from planner.scenario.monitor import Monitor
 
 MOST_AT_ONCE = 16  # more threads read no faster, and scrapes of the exporter itself would wait for them
@@ -74,6 +81,10 @@ class Endpoints:
                 continue
             if restarted:
                 troubles.append(Trouble(source, "restarted", "its counters began anew; counted from there on"))
+            if span is not None and more_hits_than_queries(span.increases):
+                del readings[source]
+                troubles.append(Trouble(source, "impossible", MORE_HITS))
+                continue
             if span is not None:
                 spans[source] = span
         told = figures(list(readings.values()), list(spans.values()), self._percentiles, self._engines_each)
@@ -81,7 +92,8 @@ class Endpoints:
 
     def _observed(self, told: dict[str, Any], window_s: float, troubles: Sequence[Trouble]) -> Observed:
         asked = len(self._replicas)
-        return Observed(self._clock.unix_s(), window_s, asked=asked, troubles=tuple(troubles), **told)
+        seen = Observed(self._clock.unix_s(), window_s, asked=asked, troubles=tuple(troubles), **told)
+        return believable(seen, FLEET)
 
     def _readings(self) -> tuple[dict[str, Reading], list[Trouble]]:
         """By source, of those that answered in time."""

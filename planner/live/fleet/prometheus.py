@@ -20,7 +20,7 @@ from planner.live.fleet.endpoints import source_name
 from planner.live.fleet.promql import FIGURE, MODELS, expressions, question, selector
 from planner.live.fleet.reading import LATENCIES, trouble_of, two_models
 from planner.live.fleet.sums import PERCENTILES
-from planner.observed import Observed, Trouble
+from planner.observed import FLEET, Observed, Trouble, believable
 from planner.scenario.monitor import Monitor
 from planner.units import MS_PER_S
 
@@ -39,6 +39,7 @@ _FIELDS = (
     "kv_usage_mean",
     "kv_usage_max",
     "requests_per_s",
+    "failed_per_s",
     "prompt_tokens",
     "output_tokens",
     "prefix_hit_rate",
@@ -120,7 +121,7 @@ class Prometheus:
         if restarts:
             text = f"{restarts} restart{'s' if restarts > 1 else ''} within the window"
             troubles.append(self._trouble("restarted", text))
-        return Observed(
+        seen = Observed(
             now_unix_s,
             self._monitor.window_s,
             **figures,
@@ -128,12 +129,14 @@ class Prometheus:
             restarts=restarts,
             troubles=tuple(troubles),
         )
+        return believable(seen, self._source)
 
     def _unusable(self, told: Mapping[str, float | None], models: Sequence[str]) -> Trouble | None:
         """Why the figures are those of no fleet, or of more than one, or of none that is now."""
         if told.get("engines") is None:
-            text = f"no {names.RUNNING}{selector(self._monitor)}; does it scrape the fleet, and are the labels these?"
-            return self._trouble("missing", text)
+            series = f"no {names.RUNNING}{selector(self._monitor)}"
+            text = f"Prometheus answers, but no replica is up: {series}; does it scrape the fleet, with these labels?"
+            return Trouble(FLEET, "missing", text)  # not of the server, which is well
         if len(models) > 1:
             return two_models(models)
         if (told.get("jobs") or 1.0) > 1:

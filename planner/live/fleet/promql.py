@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from planner import vllm_metrics as names
-from planner.live.fleet.reading import ENDED_WELL, LATENCIES
+from planner.live.fleet.reading import ENDED_BADLY, ENDED_WELL, LATENCIES
 from planner.live.metrics import label_text
 from planner.scenario.monitor import Monitor
 
@@ -37,6 +37,7 @@ def expressions(monitor: Monitor, percentiles: Sequence[float]) -> Mapping[str, 
     window = f"[{duration(monitor.window_s)}]"
     steps = f"[{duration(monitor.window_s)}:{duration(max(monitor.interval_s, monitor.window_s / MOST_SAMPLES))}]"
     running = names.RUNNING + at
+    bad = selector(monitor, finished_reason=f'=~"{"|".join(ENDED_BADLY)}"')
     good = selector(monitor, finished_reason=f'=~"{"|".join(ENDED_WELL)}"')
 
     def rate(name: str) -> str:
@@ -58,6 +59,7 @@ def expressions(monitor: Monitor, percentiles: Sequence[float]) -> Mapping[str, 
         "kv_usage_mean": f"avg({names.KV_USAGE}{at})",
         "kv_usage_max": f"max({names.KV_USAGE}{at})",
         "requests_per_s": f"sum(rate({names.SUCCESS_TOTAL}{good}{window}))",
+        "failed_per_s": f"sum(rate({names.SUCCESS_TOTAL}{bad}{window}))",
         "prompt_tokens": mean(names.REQUEST_PROMPT),
         "output_tokens": mean(names.REQUEST_GENERATION),
         "prefix_hit_rate": f"{rate(names.PREFIX_HITS_TOTAL)} / {rate(names.PREFIX_QUERIES_TOTAL)}",

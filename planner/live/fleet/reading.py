@@ -10,11 +10,12 @@ from planner import vllm_metrics as names
 from planner.errors import EndpointError
 from planner.live.endpoint import LATE, Endpoint
 from planner.live.metrics import Scrape, parse_scrape
-from planner.observed import Trouble
+from planner.observed import ROUNDING, Trouble
 
 MOST_SCRAPE_BYTES = 8_000_000  # an engine's exposition has some 60 kB
 ENDED_WELL = ("stop", "length")  # values of `finished_reason`
-GOOD = "requests that ended well"
+ENDED_BADLY = ("abort", "error")
+GOOD, FAILED = "requests that ended well", "requests that failed"
 COUNTERS = (
     names.PREFIX_QUERIES_TOTAL,
     names.PREFIX_HITS_TOTAL,
@@ -26,6 +27,7 @@ MEANS = (*LATENCIES, names.REQUEST_PROMPT, names.REQUEST_GENERATION)
 REQUIRED = (names.RUNNING, names.SUCCESS_TOTAL)
 NOT_A_BUCKET = -1.0
 MODEL_KEY = "monitor.model_name"
+MORE_HITS = f"{names.PREFIX_HITS_TOTAL} grows by more than {names.PREFIX_QUERIES_TOTAL}, of which it is a part"
 _GARBAGE = ("no Prometheus text", "half an answer", "more than", "a redirect", "no valid HTTP")
 
 Key = tuple[str, float]  # a counter's name and NOT_A_BUCKET, or a histogram's name and a bucket's upper bound
@@ -99,7 +101,10 @@ def checked(scrape: Scrape, source: str, model_name: str | None, at_s: float) ->
         for name in (*COUNTERS, *(f"{name}{end}" for name in MEANS for end in ("_sum", "_count")))
         if name in scrape.totals
     }
+    if more_hits_than_queries(counts):
+        return Trouble(source, "impossible", MORE_HITS)
     counts[GOOD, NOT_A_BUCKET] = sum(scrape.success.get(reason, 0.0) for reason in ENDED_WELL)
+    counts[FAILED, NOT_A_BUCKET] = sum(scrape.success.get(reason, 0.0) for reason in ENDED_BADLY)
     for name, buckets in scrape.buckets.items():
         counts |= {(name, bound): count for bound, count in sorted(buckets.items())}
     return Reading(
@@ -111,6 +116,12 @@ def checked(scrape: Scrape, source: str, model_name: str | None, at_s: float) ->
         scrape.models if model_name is None else frozenset({model_name}),
         max(len(scrape.engines), 1),
     )
+
+
+def more_hits_than_queries(counts: Mapping[Key, float]) -> bool:
+    """Whether more prompt tokens were found in the prefix cache than were looked up there."""
+    hits, queries = (counts.get((name, NOT_A_BUCKET)) for name in (names.PREFIX_HITS_TOTAL, names.PREFIX_QUERIES_TOTAL))
+    return hits is not None and queries is not None and hits > queries * (1.0 + ROUNDING)
 
 
 def _values(scrape: Scrape) -> Iterable[tuple[str, float]]:

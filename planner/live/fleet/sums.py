@@ -8,7 +8,7 @@ from typing import Any
 
 from planner import vllm_metrics as names
 from planner.live.fleet.past import Span
-from planner.live.fleet.reading import GOOD, LATENCIES, NOT_A_BUCKET, Reading
+from planner.live.fleet.reading import FAILED, GOOD, LATENCIES, NOT_A_BUCKET, Reading
 from planner.units import MS_PER_S
 
 LEAST_READINGS = 10
@@ -41,6 +41,7 @@ def figures(
     rates = _rates(spans)
     found |= {
         "requests_per_s": rates.get(GOOD),
+        "failed_per_s": rates.get(FAILED),
         "preemptions_per_s": rates.get(names.PREEMPTIONS_TOTAL),
         "prompt_tokens": _ratio(rates, names.REQUEST_PROMPT + "_sum", names.REQUEST_PROMPT + "_count"),
         "output_tokens": _ratio(rates, names.REQUEST_GENERATION + "_sum", names.REQUEST_GENERATION + "_count"),
