@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import signal
 import socket
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from types import FrameType
 from typing import IO, Any, cast
 
 import uvicorn
@@ -24,6 +21,7 @@ from planner.emulator.engine import Engine
 from planner.emulator.faults import FaultPlan, FaultShare
 from planner.emulator.fleet import Fleet
 from planner.emulator.metrics import Metrics
+from planner.emulator.signals import SignalServer
 from planner.emulator.truth import Truth
 from planner.errors import InputError
 
@@ -132,36 +130,16 @@ async def _no_app(*_: Any) -> None:
     """Stands where uvicorn wants an application before the loop runs that the real one is made on."""
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, but the caller learns which signal ended it, and answers under way are broken off."""
+class _Server(SignalServer):
+    """Answers under way are broken off when it ends."""
 
     def __init__(self, config: uvicorn.Config, fleet: Fleet, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._fleet, self._on_ready = fleet, on_ready
-        self.signal = 0
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
+        super().__init__(config, on_ready)
+        self._fleet = fleet
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._fleet.stop()
         await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """As uvicorn's, without raising the signals once more at the end: the exit code is the caller's."""
-        handled = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in handled}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.signal = self.signal or sig
-        super().handle_exit(sig, frame)
 
 
 class _Connections:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import math
-import signal
 import socket
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from types import FrameType
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import uvicorn
@@ -18,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from planner.emulator.signals import SignalServer
 from planner.exporter.collector import exposition
 from planner.exporter.snapshot import Snapshot
 
@@ -109,35 +107,7 @@ def serve(app: Starlette, listener: socket.socket, on_ready: Callable[[], None])
         server_header=False,
         timeout_graceful_shutdown=_LEAVE_S,
     )
-    server = _Server(config, on_ready)
+    server = SignalServer(config, on_ready)
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(server.serve([listener]))
     return server.signal
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, but the caller learns which signal ended it."""
-
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-        self.signal = 0
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        """As uvicorn's, without raising the signals once more at the end: the exit code is the caller's."""
-        handled = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in handled}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.signal = self.signal or sig
-        super().handle_exit(sig, frame)
