@@ -11,7 +11,6 @@ from planner.manifests.facts import Facts
 
 PREFIX = "vllm-capacity-planner"  # of annotations: a name of our own, in no domain
 LONGEST = 40  # of a base name: the longest suffix and a pod's hash must fit into a label's 63 characters
-MODEL_LABEL = "vllm-capacity-planner/model"
 _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 Object = dict[str, Any]
