@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from dashboards import build
 from planner import vllm_metrics
 from planner.errors import ScenarioError
 from planner.metrics import names
 from planner.metrics.alerts import alert_groups
 from planner.metrics.burn_rates import SLOWER, WINDOWS
 from planner.metrics.promql import bounds_around, quoted, series
+from tests.promtool import PROMTOOL, needs_promtool
 
 ROOT = Path(__file__).parent.parent
 SLO = [("p99_ttft_ms", 1000.0), ("p99_tpot_ms", 50.0)]
 ALL = [*SLO, ("p50_e2e_ms", 9000.0), ("mean_itl_ms", 30.0)]
 TESTS = sorted((ROOT / "dashboards").glob("alerts*_test.yaml"))
-PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="no promtool: apt-get install prometheus")
 
 
 def rules(slo=ALL, **given) -> list[dict]:
@@ -143,7 +142,6 @@ def test_spare_replicas_and_the_blind_time_are_the_plans():
 
 
 def test_the_rule_file_is_as_built():
-    build = pytest.importorskip("dashboards.build", reason="grafana-foundation-sdk (extra `dashboards`) builds it")
     assert build.alerts() == build.ALERTS.read_text(encoding="utf-8"), "run python -m dashboards.build"
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from dashboards import (
+    build,
+    panels,
+)
 from planner import vllm_metrics
 from planner.metrics import names
 from planner.metrics.burn_rates import SLOWER, WINDOWS
-
-build = pytest.importorskip("dashboards.build", reason="grafana-foundation-sdk (extra `dashboards`) builds them")
-from dashboards import panels  # noqa: E402
+from tests.promtool import PROMTOOL, needs_promtool
 
 FOLDER = Path(__file__).parent.parent / "dashboards"
 BUILT = build.built()
@@ -138,14 +139,12 @@ def test_variables_are_filled_in_as_asked():
     assert any('model_name="other"' in expr and 'cost_basis="usage"' in expr for expr in for_another)
 
 
+@needs_promtool
 def test_prometheus_can_read_every_query(tmp_path):
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool: apt-get install prometheus")
     rules = [{"record": f"one:query:{number}", "expr": query.expr} for number, query in enumerate(QUERIES)]
     file = tmp_path / "queries.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}))
-    asked = subprocess.run([promtool, "check", "rules", file], capture_output=True, text=True, timeout=60, check=False)
+    asked = subprocess.run([PROMTOOL, "check", "rules", file], capture_output=True, text=True, timeout=60, check=False)
     assert (0, f"SUCCESS: {len(QUERIES)} rules found") == (asked.returncode, asked.stdout.split("\n")[1].strip()), asked
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -20,6 +19,7 @@ from planner.live.fleet.promql import duration, expressions, question, selector
 from planner.live.fleet.sums import PERCENTILES
 from planner.observed import Observed, read_observed
 from planner.scenario.monitor import Monitor
+from tests.promtool import needs_promtool
 
 RECORDED = Path(__file__).parent / "data" / "prometheus_answer.json"  # Prometheus 2.42, two replicas of one model
 NOW = Hands().unix_s
@@ -93,7 +93,7 @@ def test_matchers_are_escaped():
     assert duration(0.5) == "500ms"
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool to judge PromQL")
+@needs_promtool
 def test_promtool_takes_every_expression(tmp_path: Path):
     named = monitor("http://h:1", model_name='a"b\\c', namespace="prod", window_s=60.5)
     told = expressions(named, PERCENTILES)

@@ -6,18 +6,14 @@ in the one that TEST_SCREENSHOTS names.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from planner.exporter.page import live_page
-from tests.browser import REQUIRED, Tab, chromium, find_chromium
 from tests.live_snapshots import SNAPSHOTS
 from tests.test_report_page_browser import DESKTOP, PHONE, WIDER
 
-PROGRAM = find_chromium()
 VIEWS = [(*DESKTOP, False), (*DESKTOP, True), (*PHONE, False), (*PHONE, True)]
 NAMES = ["desktop light", "desktop dark", "phone light", "phone dark"]
 
@@ -45,29 +41,11 @@ Math.min(...[...document.querySelectorAll("body *")].filter(one => [...one.child
 
 
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory) -> Iterator[Tab]:
-    if PROGRAM is None:
-        missing = "no Chromium: apt-get install chromium"
-        assert not os.environ.get(REQUIRED), missing
-        pytest.skip(missing)
-    pytest.importorskip("websocket", reason="websocket-client, which Locust brings, speaks to the browser")
-    with chromium(PROGRAM, tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("live")
     for name, snapshot in SNAPSHOTS.items():
         (folder / f"live-{name.replace(' ', '-')}.html").write_text(live_page(snapshot()), encoding="utf-8")
     return {name: folder / f"live-{name.replace(' ', '-')}.html" for name in SNAPSHOTS}
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    folder = Path(os.environ.get("TEST_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @pytest.mark.parametrize("name", list(SNAPSHOTS))

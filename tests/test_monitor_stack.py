@@ -25,6 +25,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from dashboards import build
 from planner.metrics.alerts import alert_groups
 from tools.monitor import stack
 from tools.monitor.prometheus import ask, value, write_config
@@ -181,7 +182,6 @@ def test_drift_is_told_by_its_causes_and_they_add_up(watched):
 
 
 def test_every_query_of_every_panel_and_alert_is_answered_or_known_not_to_be_yet(watched):
-    build = pytest.importorskip("dashboards.build", reason="grafana-foundation-sdk is not installed")
     model = ask(watched.prometheus, "llm_plan_info")[0][0]["model_name"]
     namespace = {"$namespace": "", "$model": model, "$__rate_interval": "15s"}
     empty = []

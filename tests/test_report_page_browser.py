@@ -6,17 +6,13 @@ set. Screenshots stay in pytest's folder, or in the one that TEST_SCREENSHOTS na
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from planner.report.page import report_page
-from tests.browser import REQUIRED, Tab, chromium, find_chromium
 from tests.report_documents import full, infeasible, losing
 
-PROGRAM = find_chromium()
 DESKTOP, PHONE = (1280, 900), (390, 844)
 VIEWS = [(*DESKTOP, False), (*DESKTOP, True), (*PHONE, False), (*PHONE, True)]
 NAMES = ["desktop light", "desktop dark", "phone light", "phone dark"]
@@ -60,29 +56,11 @@ COLOURS = """
 
 
 @pytest.fixture(scope="module")
-def tab(tmp_path_factory) -> Iterator[Tab]:
-    if PROGRAM is None:
-        missing = "no Chromium: apt-get install chromium"
-        assert not os.environ.get(REQUIRED), missing
-        pytest.skip(missing)
-    pytest.importorskip("websocket", reason="websocket-client, which Locust brings, speaks to the browser")
-    with chromium(PROGRAM, tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def pages(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     for name, document in PAGES.items():
         (folder / f"{name}.html").write_text(report_page(document()), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in PAGES}
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    folder = Path(os.environ.get("TEST_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @pytest.mark.parametrize("name", list(PAGES))
