@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dashboards.panels import GREEN, RED, Panel, Query, bars, figure, lines, llm
 from planner.metrics import names
+from planner.metrics.promql import day_margin
 
 TITLE = "LLM economics"
 BASIS = 'cost_basis="$cost_basis"'
@@ -143,9 +144,10 @@ def _bill() -> list[Panel]:
         ),
         figure(
             "Margin over 24 hours",
-            "Sum over the last 24 hours of margin x queries, by allocation: quiet hours included.",
+            "Sum over the last 24 hours of margin x queries, by allocation, less the bill of times without a "
+            "query. Not known before nine tenths of a day are.",
             "currencyUSD",
-            [Query(f"sum_over_time(({_ALL_MARGIN} * {QPS})[1d:5m]) * 300", "USD")],
+            [Query(day_margin(_ALL_MARGIN, QPS, BILL, REVENUE, on=""), "USD")],
             width=6,
             steps=LOSS,
             decimals=2,

@@ -85,6 +85,15 @@ def _load() -> list[Panel]:
             "tokens and hit rates as they are now.",
             "reqps",
             [Query(QPS, "queries", "total"), Query(CAPACITY, "capacity", "limit")],
+            width=8,
+        ),
+        lines(
+            "Model calls that failed",
+            "Aborted by the client, or ended in an error, a second. Their work is done: they count as load, not "
+            "as queries.",
+            "reqps",
+            [Query(llm(names.FAILED_CALLS), "failed")],
+            width=8,
         ),
         lines(
             "Replicas planned, running, wanted",
@@ -95,6 +104,7 @@ def _load() -> list[Panel]:
                 Query(llm(names.REPLICAS, 'state="wanted"'), "wanted", "limit"),
                 Query(llm(names.REPLICAS, 'state="planned"'), "planned", "plan"),
             ],
+            width=8,
         ),
     ]
 

@@ -36,7 +36,8 @@ class Observed:
     """One window of a fleet's life.
 
     Rates are per second over `window_s`, which ended at `ended_unix_s`. `requests_per_s` counts model calls that ended
-    well; token means are per such call. Latencies are vLLM's own, from its arrival at the server: means and
+    well; token means are per such call. What was asked of the engines is more: calls that ended badly and those that
+    the queue grew by. Latencies are vLLM's own, from its arrival at the server: means and
     percentiles by name ("ttft_ms.p99"), percentiles read off histogram buckets by linear interpolation. `busy_share`
     is the share of replica-time in which any request ran. `complete` is false where part of the fleet did not answer:
     sums are then those of the part that did.
@@ -55,6 +56,7 @@ class Observed:
     latencies_ms: Mapping[str, float] = field(default_factory=dict)
     running: float | None = None  # requests in all batches, at the end of the window
     waiting: float | None = None
+    waiting_growth_per_s: float | None = None  # of the queue over the window; below 0 where it shrank
     kv_usage_mean: float | None = None  # shares, over replicas, at the end of the window
     kv_usage_max: float | None = None
     preemptions_per_s: float | None = None
@@ -62,6 +64,7 @@ class Observed:
     queries_per_s: float | None = None  # users' queries, from the application's own metrics
     revenue_usd_per_s: float | None = None
     cost_usd_per_hour: float | None = None
+    model_name: str | None = None  # as the fleet's own metrics call the model
     restarts: int = 0  # counters that began anew within the window; their increase since then is counted
     troubles: tuple[Trouble, ...] = ()
 
@@ -69,6 +72,11 @@ class Observed:
     def complete(self) -> bool:
         """Whether everybody who was asked answered."""
         return self.asked is None or self.answered == self.asked
+
+    @property
+    def queue_stands(self) -> bool:
+        """Whether more requests wait than run: the fleet is asked for more than it serves."""
+        return self.running is not None and self.waiting is not None and self.waiting > max(self.running, 1.0)
 
     @property
     def blind(self) -> bool:
@@ -82,6 +90,8 @@ class Observed:
 
 SCHEMA_VERSION = 1
 SHARES = ("prefix_hit_rate", "kv_usage_mean", "kv_usage_max", "busy_share")
+GROWTH = "waiting_growth_per_s"
+SIGNED = (GROWTH, "revenue_usd_per_s")
 COUNTS = ("asked", "answered", "restarts")
 MOST_UNIX_S, MOST, LEAST = 1e11, 1e15, 1e-15  # between them ratios of rates stay numbers
 
@@ -127,6 +137,8 @@ def read_observed(document: Any, where: str = "observed") -> Observed:
             values[key] = _latencies(value, where)
         elif key == "troubles":
             values[key] = _troubles(value, where)
+        elif key == "model_name":
+            values[key] = _text(key, value, where)
         elif value is not None:
             values[key] = _number(key, value, where)
     for key in ("ended_unix_s", "window_s", "restarts"):
@@ -142,12 +154,18 @@ def _number(key: str, value: Any, where: str) -> float | int:
         what = "whole number" if key in COUNTS else "number"
         raise DataFileError(where, None, f"{key} (={json.dumps(value)[:40]}): must be a {what}")
     most = 1.0 if key in SHARES else MOST_UNIX_S if key == "ended_unix_s" else MOST
-    least = -MOST if key == "revenue_usd_per_s" else 0
+    least = -MOST if key in SIGNED else 0
     if not least <= value <= most:  # nor NaN
         raise DataFileError(where, None, f"{key} (={value}): must be from {least:g} to {most:g}")
-    if 0 < abs(value) < LEAST:
+    if 0 < abs(value) < LEAST and key != GROWTH:  # that is a difference, of which something tiny may be left
         raise DataFileError(where, None, f"{key} (={value}): must be 0, or at least {LEAST:g}")
     return value if key in COUNTS else float(value)
+
+
+def _text(key: str, value: Any, where: str) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise DataFileError(where, None, f"{key} (={json.dumps(value)[:40]}): must be a text")
+    return value
 
 
 def _latencies(value: Any, where: str) -> dict[str, float]:

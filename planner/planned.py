@@ -14,7 +14,7 @@ from typing import Any
 
 from planner.catalogue.hardware import gpu_name
 from planner.catalogue.models import model as find_model
-from planner.errors import DataFileError
+from planner.errors import DataFileError, UnknownNameError
 from planner.scenario import Scenario
 from planner.units import HOURS_PER_DAY, HOURS_PER_YEAR, S_PER_HOUR
 
@@ -99,14 +99,15 @@ def planned(document: Any, where: str = "plan document", base: Path | None = Non
     hours = document.get("day")
     if not isinstance(hours, list) or len(hours) != HOURS_PER_DAY:
         raise read.broken("day", None, f"must have {HOURS_PER_DAY} hours")
+    fixed = pinned(scenario, document, where)
     return Planned(
         document=document,
         scenario=scenario,
-        pinned=pinned(scenario, document, where),
+        pinned=fixed,
         seed=read.count("seed", 0),
         model_name=read.text("model.name"),
         hf_repo=None if read.mapping("model").get("hf_repo") is None else read.text("model.hf_repo"),
-        hardware=read.text("fleet.hardware"),
+        hardware=_hardware(read, fixed),
         replicas=replicas,
         spare=spare,
         gpus_per_replica=read.count("fleet.gpus_per_replica", 1),
@@ -120,6 +121,21 @@ def planned(document: Any, where: str = "plan document", base: Path | None = Non
         revenue_usd_per_query=read.number("revenue.usd_per_query", 0.0) if has["revenue"] else None,
         retrieval_usd_per_query=float(scenario.prices.retrieval_usd_per_query),
     )
+
+
+def _hardware(read: _Reader, fixed: Scenario) -> str:
+    """The GPU of the fleet, which its scenario must name too: that one is simulated, this one is told."""
+    key, found = "fleet.hardware", read.text("fleet.hardware")
+    simulated = str(next(iter(fixed.hardware or ()), ""))
+    for name, at in ((found, key), (simulated, "scenario.hardware")):
+        try:
+            gpu_name(name)
+        except UnknownNameError as error:
+            nearest = f"; nearest: {error.nearest}" if error.nearest else ""
+            raise read.broken(at, name, f"is not in the catalogue{nearest}") from None
+    if gpu_name(found) != gpu_name(simulated):
+        raise read.broken(key, found, f"is not the scenario's hardware (={simulated})")
+    return found
 
 
 def pinned(scenario: Scenario, document: Document, where: str = "plan document") -> Scenario:

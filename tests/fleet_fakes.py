@@ -156,6 +156,7 @@ def figures(at_unix_s: float, **changed: Any) -> str:
         "newest_age_s": 1.0,
         "oldest_age_s": 2.0,
         "covered_s": 300.0,
+        "samples": 20,
         "engines": 2,
         "jobs": 1,
         "running": 6,
@@ -166,10 +167,12 @@ def figures(at_unix_s: float, **changed: Any) -> str:
     }
     told |= changed
     models, namespaces = told.pop("models", (MODEL,)), told.pop("namespaces", ("prod",))
+    down: tuple[dict[str, str], ...] = told.pop("down", ())
     rows: list[tuple[Mapping[str, str], float | str]] = [
         ({"figure": name}, value) for name, value in told.items() if value is not None
     ]
     rows += [
         ({"figure": "models", "model_name": name, "namespace": space}, 1) for name in models for space in namespaces
     ]
+    rows += [({"figure": "down", **labels}, 1) for labels in down]
     return vector(*rows, at_unix_s=at_unix_s)

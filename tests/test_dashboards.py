@@ -148,5 +148,32 @@ def test_prometheus_can_read_every_query(tmp_path):
     assert (0, f"SUCCESS: {len(QUERIES)} rules found") == (asked.returncode, asked.stdout.split("\n")[1].strip()), asked
 
 
+DAY = """
+evaluation_interval: 10m
+tests:
+  - interval: 5m
+    input_series:
+      - {series: 'llm_total_hourly_cost{FLEET}', values: '36+0x400'}
+      - {series: 'llm_revenue_per_query{FLEET}', values: '0.02+0x400'}
+      - {series: 'llm_queries_per_second{FLEET}', values: '1+0x191 0+0x208'}
+      - {series: 'llm_margin_per_query{FLEET, cost_basis="allocation"}', values: '0.0025+0x191 stale _x208'}
+    promql_expr_test:
+      - {eval_time: 1290m, expr: 'EXPR', exp_samples: []}
+      - {eval_time: 1430m, expr: 'round(EXPR, 0.001)', exp_samples: [{labels: '{}', value: -141}]}
+      - {eval_time: 1720m, expr: 'round(EXPR, 0.001)', exp_samples: [{labels: '{}', value: -357}]}
+"""
+
+
+@needs_promtool
+def test_the_margin_of_a_day_counts_the_bill_of_hours_without_a_query_and_waits_for_most_of_the_day(tmp_path):
+    """36 USD an hour all day. 192 steps of 5 min earn 0.75 USD each, 95 (then 153) steps without a query cost 3 USD."""
+    expr = next(query.expr for query in QUERIES if query.panel == "Margin over 24 hours")
+    fleet = f'model_name="{build.VALUES["$model"]}", namespace="{build.VALUES["$namespace"]}"'
+    file = tmp_path / "day.yaml"
+    file.write_text(DAY.replace("FLEET", fleet).replace("EXPR", expr))
+    asked = subprocess.run([PROMTOOL, "test", "rules", file], capture_output=True, text=True, timeout=60, check=False)
+    assert 0 == asked.returncode, asked.stdout + asked.stderr
+
+
 def _targets(name: str) -> list[dict]:
     return [target for panel in BOARDS[name]["panels"] for target in panel.get("targets", [])]

@@ -23,7 +23,7 @@ WHOLE = Snapshot(
     interval_s=10.0,
     window_s=60.0,
     stale_after_s=60.0,
-    observed=OBSERVED,
+    observed=replace(OBSERVED, failed_per_s=0.5),
     drift=DRIFT,
     taken_unix_s=UNIX_S,
     age_s=7.5,
@@ -62,6 +62,7 @@ def test_every_figure_of_a_whole_snapshot():
         ("llm_cache_savings_fraction", ("prefix",)): 0.2,
         ("llm_cache_savings_usd_per_hour", ("prefix",)): 1.0,
         ("llm_queries_per_second", ()): 4.0,
+        ("llm_failed_calls_per_second", ()): 0.5,
         ("llm_capacity_queries_per_second", ()): 5.0,
         ("llm_headroom_fraction", ()): 0.25,
         ("llm_replicas", ("planned",)): 5.0,
@@ -122,11 +123,19 @@ def test_figures_that_are_too_old_are_gone_and_their_age_is_not():
 
 
 def test_a_reading_that_could_not_be_compared_tells_what_was_read():
-    observed = Observed(UNIX_S, 60.0, replicas=2.0, requests_per_s=4.0, queries_per_s=9.0)
+    observed = Observed(UNIX_S, 60.0, replicas=2.0, requests_per_s=4.0, failed_per_s=0.25, queries_per_s=9.0)
     told = samples(replace(WHOLE, drift=None, observed=observed))
     assert told["llm_replicas", ("running",)] == 2.0
     assert told["llm_queries_per_second", ()] == 9.0
+    assert told["llm_failed_calls_per_second", ()] == 0.25
     assert ("llm_drift_fraction", ()) not in told
+
+
+@pytest.mark.parametrize("drift", [DRIFT, None])
+def test_failed_calls_that_nobody_tells_are_absent_and_none_is_zero(drift: dict[str, Any] | None):
+    untold, none = (replace(OBSERVED, failed_per_s=failed) for failed in (None, 0.0))
+    assert ("llm_failed_calls_per_second", ()) not in samples(replace(WHOLE, observed=untold, drift=drift))
+    assert samples(replace(WHOLE, observed=none, drift=drift))["llm_failed_calls_per_second", ()] == 0.0
 
 
 @pytest.mark.parametrize("broken", [None, math.nan, math.inf, "4", [4]])

@@ -126,10 +126,67 @@ def test_what_a_server_says_cannot_write_to_the_terminal():
     assert steps.lines == ["h:1: garbage: it says: ?[2J planner: all is well"]
 
 
-def test_a_restarted_source_has_answered():
+@pytest.mark.parametrize(
+    ("reason", "well", "because"),
+    [
+        ("restarted", True, "its counters are seen through"),
+        ("clock", True, "its own clock rules"),
+        ("slow", False, "nothing came"),
+        ("stale", False, "old figures"),
+        ("impossible", False, "figures that cannot be"),
+    ],
+)
+def test_a_source_is_up_whose_figures_are_whole(reason: str, well: bool, because: str):
     steps = Steps()
-    steps.read(replace(OBSERVED, troubles=(Trouble("h:2", "restarted", "began anew"),)))
-    assert steps.poller.snapshot().sources == {"h:1": True, "h:2": True}
+    steps.read(replace(OBSERVED, troubles=(Trouble("h:2", reason, "words"),)))
+    snapshot = steps.poller.snapshot()
+    assert snapshot.sources == {"h:1": True, "h:2": well}, because
+    assert (snapshot.answered, snapshot.trouble_counts) == (1 + well, {reason: 1}), because
+
+
+def test_what_only_the_comparison_sees_is_said_once_and_goes_with_it():
+    """Such as a model that is not the plan's: no reading tells it, no source is down."""
+    other = {"source": "monitor.model_name", "reason": "missing", "text": "the fleet serves another model"}
+    read = {"source": "h:1", "reason": "restarted", "text": "began anew"}
+    told: list[dict[str, str]] = [read, other]
+    steps = Steps(lambda observed: Compared({**DRIFT, "troubles": told}))
+    again = replace(OBSERVED, troubles=(Trouble(**read),))
+    for _ in range(3):
+        steps.read(again)
+    snapshot = steps.poller.snapshot()
+    assert snapshot.troubles == (Trouble(**read), Trouble(**other))
+    assert snapshot.trouble_counts == {"restarted": 3, "missing": 3}
+    assert snapshot.sources == {"h:1": True, "h:2": True}
+    assert steps.lines == [
+        "h:1: restarted: began anew",
+        "monitor.model_name: missing: the fleet serves another model",
+    ]
+    told.clear()
+    steps.read(OBSERVED)
+    assert steps.poller.snapshot().troubles == ()
+
+
+def test_turns_that_a_slow_reading_took_are_left_out():
+    """Every 10 s; the second reading takes 35 s, so the next is at 50 s and no three follow on its heels."""
+    steps, begun = Steps(), list[float]()
+    first_s = steps.hands.steady_s
+
+    class Stop:
+        def is_set(self) -> bool:
+            return len(begun) == 5
+
+        def wait(self, seconds: float) -> None:
+            steps.hands.move(seconds)
+
+    def answer() -> Observed:
+        begun.append(steps.hands.steady_s - first_s)
+        steps.hands.move(35.0 if len(begun) == 2 else 1.0)
+        return OBSERVED
+
+    steps.reader.answer = answer
+    steps.poller._stop = Stop()  # type: ignore[assignment]
+    steps.poller._read_on()
+    assert begun == [0.0, 10.0, 50.0, 60.0, 70.0]
 
 
 def test_history_has_one_point_a_minute_and_six_hours():

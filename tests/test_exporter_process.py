@@ -101,7 +101,8 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def test_a_fleet_is_watched_from_its_first_reading_to_ctrl_c(plan: str, replica: Fake):
-    with exporter(plan, "--endpoint", replica.url, "--interval", "1", "--window", "10", "--limit", "15%") as running:
+    options = ("--model-name", "org/m", "--interval", "1", "--window", "60", "--limit", "15%")
+    with exporter(plan, "--endpoint", replica.url, *options) as running:
         assert running.ready_line == "Demo, a support bot, 5 x l4-24gb planned, 1 endpoint read every 1 s"
         assert running.get("/-/healthy").status_code == 200
         until(lambda: running.get("/-/ready").status_code == 200)

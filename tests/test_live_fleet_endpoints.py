@@ -11,6 +11,7 @@ import pytest
 from fleet_fakes import MODEL, Hands, exposition, raw_server
 from live_server import KEY, Fake, closed_port, fake_server, with_key
 
+from planner import vllm_metrics as names
 from planner.errors import EndpointError, InputError
 from planner.live import connect
 from planner.live.fleet import read_fleet
@@ -47,6 +48,7 @@ def head_only(status: str, more: str = "") -> Callable[[socket.socket], None]:
     return lambda connection: connection.sendall(f"HTTP/1.1 {status}\r\n{more}Content-Length: 0\r\n\r\n".encode())
 
 
+QUEUE = f'{names.WAITING}{{engine="0",model_name="{MODEL}"}}'
 HITS = f'vllm:prefix_cache_hits_total{{engine="0",model_name="{MODEL}"}} 750\n'  # of 500 looked up
 FAULTS = [  # (what it does, reason, words)
     (lambda connection: time.sleep(5.0), "slow", "no answer in time"),
@@ -130,6 +132,10 @@ def test_rates_need_two_readings_and_begin_with_the_first(replica: Fake):
     replica.say("/metrics", 200, exposition(8.0))
     second = fleet.read()
     assert (second.requests_per_s, second.window_s, second.ended_unix_s) == (2.0, 4.0, hands.unix_s)
+    assert (second.model_name, second.waiting, second.waiting_growth_per_s) == (MODEL, 2.0, 0.0)
+    hands.move(6.0)
+    replica.say("/metrics", 200, exposition(8.0).replace(f"{QUEUE} 2.0", f"{QUEUE} 32.0"))
+    assert fleet.read().waiting_growth_per_s == 3.0  # from 2 to 32 in ten seconds
 
 
 def test_a_step_of_the_days_clock_does_not_bend_rates(replica: Fake):

@@ -12,11 +12,50 @@ from hypothesis import strategies as st
 
 from planner import vllm_metrics as names
 from planner.live.fleet.past import MARKS, Past
-from planner.live.fleet.reading import GOOD, NOT_A_BUCKET, Reading, checked
+from planner.live.fleet.reading import ENDED_BADLY, ENDED_WELL, GOOD, NOT_A_BUCKET, Reading, checked
 from planner.live.fleet.sums import PERCENTILES, bucket_quantile, figures
 from planner.live.metrics import parse_scrape
 
 DONE = (GOOD, NOT_A_BUCKET)
+
+
+QUEUES = [  # (requests that wait, counters, growth, because)
+    ((0.0, 5.0, 30.0), (0, 9, 20), 30.0, "all of it since the first reading"),
+    ((30.0, 5.0), (0, 9), -25.0, "a queue that drains"),
+    ((10.0, 40.0, 6.0), (5, 9, 2), 36.0, "30 more, then a restart: those 40 are lost, six came since"),
+    ((10.0, None, 6.0), (0, 5, 9), None, "once not told: a new past, of one reading"),
+    ((None, None, None), (0, 5, 9), None, "never told"),
+]
+
+
+@pytest.mark.parametrize(("waiting", "shown", "growth", "because"), QUEUES)
+def test_a_queue_grows_by_what_came_and_was_not_served(
+    waiting: tuple[float | None, ...], shown: tuple[float, ...], growth: float | None, because: str
+):
+    past = Past(300.0, 5.0)
+    for turn, (queue, count) in enumerate(zip(waiting, shown, strict=True)):
+        past.add(bare(10.0 * turn, count)._replace(waiting=queue))
+    span = past.span()
+    assert growth == (None if span is None else span.queued), because
+
+
+def test_a_fleets_queue_grows_by_those_of_its_replicas_and_is_not_told_where_one_is_silent():
+    spans = []
+    for queue in (4.0, -1.0, None):
+        past = Past(300.0, 5.0)
+        for turn in range(3):
+            at = bare(10.0 * turn, turn)
+            past.add(at._replace(waiting=None if queue is None else 20.0 + queue * turn))
+        spans.append(past.span())
+    known = [span for span in spans if span is not None]
+    assert 3 == len(known)
+    two = figures([bare(20.0, 2.0)] * 2, known[:2], ())
+    assert two["waiting_growth_per_s"] == pytest.approx(0.4 - 0.1)
+    assert figures([bare(20.0, 2.0)] * 3, known, ())["waiting_growth_per_s"] is None
+
+
+def test_every_way_to_end_is_an_answer_or_a_failure():
+    assert sorted(names.REASONS) == sorted([*ENDED_WELL, *ENDED_BADLY])
 
 
 def reading(at_s: float, done: float, running: float = 1.0) -> Reading:

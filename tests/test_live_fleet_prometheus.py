@@ -57,19 +57,26 @@ def test_the_question_is_one_and_goes_by_post():
     assert reader.model_name == MODEL
 
 
-NAMESPACES = [  # (found, named, told, because)
-    (("prod",), None, "prod", "the fleet's own"),
-    (("prod", "test"), None, None, "one fleet in two namespaces, or two fleets that somebody wants summed"),
-    (("prod",), "prod", "prod", "as asked for"),
+NAMESPACES = [  # (found, named, told, words of a trouble, because)
+    (("prod",), None, "prod", "", "the fleet's own"),
+    (("prod", "test"), None, None, "series of 2 namespaces are summed: prod, test;", "one fleet in two, or two fleets"),
+    (("prod", ""), None, None, "are summed: (none), prod;", "a fleet in one, and one without"),
+    (("prod",), "prod", "prod", "", "as asked for"),
+    (("",), None, None, "", "no namespaces at all"),
 ]
 
 
-@pytest.mark.parametrize(("found", "named", "told", "because"), NAMESPACES)
-def test_a_fleet_is_named_as_its_series_are(found: tuple[str, ...], named: str | None, told: str | None, because: str):
+@pytest.mark.parametrize(("found", "named", "told", "words", "because"), NAMESPACES)
+def test_a_fleet_is_named_as_its_series_are(
+    found: tuple[str, ...], named: str | None, told: str | None, words: str, because: str
+):
     with fake_prometheus(200, figures(NOW, namespaces=found)) as server:
         asked = monitor(server.url, namespace=named)
         reader = Prometheus(asked, Hands().clock, environment=no_environment)
-        assert reader.read().troubles == ()
+        seen = reader.read()
+    said = [(one.source, one.reason, words in one.text) for one in seen.troubles]
+    assert said == ([("monitor.namespace", "impossible", True)] if words else []), because
+    assert (seen.model_name, seen.requests_per_s) == (MODEL, 4.5)
     assert (reader.model_name, reader.namespace) == (MODEL, told), because
 
 
@@ -120,7 +127,13 @@ FAULTS = [  # (changed figures, reason, words, blind, because)
     ({"requests_per_s": -1}, "impossible", "requests_per_s is -1", True, "no rate is negative"),
     ({"oldest_age_s": 40.0}, "stale", "last scraped 40 s ago", False, "one replica is old, not all"),
     ({"newest_age_s": 200.0, "oldest_age_s": 200.0}, "stale", "figures are left out", True, "half the window is empty"),
-    ({"covered_s": 60.0}, "missing", "reach back 60 s of 300 s", False, "Prometheus has just begun"),
+    (
+        {"covered_s": 20.0, "samples": 2},
+        "missing",
+        "reach back 20 s of 300 s: rates are left out until there are 3 samples",
+        True,
+        "Prometheus has just begun",
+    ),
     ({"restarts": 2}, "restarted", "2 restarts", False, "and still all is told"),
 ]
 

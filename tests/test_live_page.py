@@ -9,12 +9,20 @@ from dataclasses import replace
 import pytest
 
 from planner.exporter.page import REFRESH_S, live_page
-from planner.exporter.page_chart import GAP, HEIGHT, MOST_POINTS, WIDTH, chart, history
 from planner.exporter.page_figures import UNKNOWN, ago, from_middle, of_ratio, up_to
 from planner.exporter.page_words import sentence, states
-from planner.exporter.snapshot import Moment
 from planner.observed import Trouble
-from tests.live_snapshots import SNAPSHOTS, as_planned, blind, document, half_known, losing, part, waiting, whole
+from tests.live_snapshots import (
+    SNAPSHOTS,
+    as_planned,
+    blind,
+    document,
+    half_known,
+    losing,
+    part,
+    waiting,
+    whole,
+)
 from tests.page_reader import Reader
 
 SECTIONS = ["now", "causes", "limits", "history", "quantities", "savings", "sources"]
@@ -260,37 +268,3 @@ def test_bars_end_where_they_must(found, expected):
 )
 def test_a_time_span_has_one_unit(seconds, expected):
     assert expected == ago(seconds)
-
-
-def test_a_line_breaks_where_nothing_was_known_and_a_lone_point_is_a_dot():
-    points = [(0.0, 1.0), (1.0, 2.0), (2.0, None), (3.0, 2.0), (4.0, 1.0), (4.0 + GAP + 1, 1.0)]
-    drawn = chart([("actual", points)])
-    path = drawn.lines[0].path
-    assert 3 == path.count("M")  # the start, after the unknown one, after the gap
-    assert path.endswith("h0")
-    assert drawn.top > 2.0
-    assert path.startswith(f"M0.0 {HEIGHT * (1 - 1 / drawn.top):.1f}")
-    assert f"{WIDTH:.1f}" in path
-
-
-@pytest.mark.parametrize("points", [[], [(0.0, 1.0)], [(0.0, None), (1.0, None)], [(5.0, 1.0), (5.0, 2.0)]])
-def test_without_two_moments_there_is_no_line(points):
-    assert chart([("actual", points)]) is None
-
-
-def test_a_long_past_is_thinned_and_a_line_at_zero_lies_on_the_ground():
-    drawn = chart([("actual", [(float(second), 0.0) for second in range(10_000)])])
-    path = drawn.lines[0].path
-    assert path.count("M") + path.count("L") <= MOST_POINTS
-    assert set(re.findall(r"(?<= )[\d.]+", path)) == {f"{HEIGHT:.1f}"}
-
-
-def test_the_past_says_in_words_what_it_shows():
-    cost, load = history(whole())
-    assert "cost of a query over 6 h: between $" in cost.label
-    assert "queries per second over 6 h" in load.label
-    assert [2, 1] == [len(cost.chart.lines), len(load.chart.lines)]
-    broken = replace(whole(), history=(Moment(0.0, float("nan"), 1.0, None), Moment(60.0, None, 2.0, None)))
-    cost, load = history(broken)
-    assert cost.chart is not None
-    assert load.chart is None

@@ -11,6 +11,7 @@ from manifest_plans import IMAGE, container, document, facts, objects
 from planner.errors import InputError, MisfitError
 from planner.manifests.compose import compose
 from planner.manifests.facts import read_facts
+from planner.manifests.kubernetes import rule_groups
 from planner.manifests.settings import Settings
 from planner.manifests.text import one_document
 
@@ -123,7 +124,7 @@ def test_prometheus_reads_every_replica_the_router_and_the_exporter():
         "exporter": ["exporter:9595"],
     } == targets
     rules = yaml.safe_load(made["configs"]["rules.yml"]["content"].replace("$$", "$"))
-    assert rules["groups"] == objects("demo")["PrometheusRule/fleet-rules"]["spec"]["groups"]
+    assert rules["groups"] == rule_groups(facts("demo"), {"model_name": "meta-llama/Llama-3.1-8B"}), "this fleet alone"
 
 
 def test_without_monitoring_nothing_of_it_is_left():

@@ -1,96 +1,20 @@
-"""Around the replicas: routing, budgets, autoscaler, monitoring."""
+"""Around the replicas: budgets, monitoring, exporter."""
 
 from __future__ import annotations
 
 import json
-import math
+import re
 
 import pytest
-from manifest_plans import IMAGE, container, document, facts, notes, objects
+from manifest_plans import IMAGE, container, facts, notes, objects
 
 from planner.cli.app import cli
 from planner.errors import MisfitError
-from planner.manifests.autoscaling import least_replicas, rise, scaled_object, threshold
 from planner.manifests.monitoring import prometheus_config, prometheus_rule
-from planner.manifests.router import BALANCE, haproxy_config, timeout_s
 from planner.manifests.settings import Settings
-from planner.scenario.sections import Fleet
+from planner.metrics.alerts import BLIND_S
 
 STATIC = Settings(name="fleet", planner_image=IMAGE)
-SCALED = Settings(name="fleet", planner_image=IMAGE, autoscale=True)
-
-
-def config(**changes) -> list[str]:
-    return [line.strip() for line in objects(**changes)["ConfigMap/fleet-router"]["data"]["haproxy.cfg"].splitlines()]
-
-
-ROUTING = [
-    ("least_loaded", "balance leastconn", "fewest requests in hand, as the simulator routes"),
-    ("round_robin", "balance roundrobin", "one after the other"),
-    ("random", "balance random(1)", "one draw: two would already prefer the less loaded"),
-]
-
-
-@pytest.mark.parametrize(("routing", "line", "because"), ROUTING)
-def test_the_router_routes_as_the_plan_was_simulated(routing, line, because):
-    assert line in config(fleet__routing=routing), because
-
-
-def test_every_routing_that_a_scenario_may_name_has_its_balance():
-    assert set(BALANCE) == set(_words(Fleet.model_json_schema()["properties"]["routing"]))
-
-
-def _words(schema: dict) -> list[str]:
-    """Every word that a JSON Schema lists."""
-    found: list[str] = []
-    todo: list = [schema]
-    while todo:
-        one = todo.pop()
-        if isinstance(one, dict):
-            found += one.get("enum", [])
-            todo += one.values()
-        elif isinstance(one, list):
-            todo += one
-    return found
-
-
-def test_tokens_pass_the_router_one_by_one_and_silence_is_borne():
-    lines = config()
-    assert "option http-no-delay" in lines
-    assert "timeout server 600s" in lines
-    assert "retry-on conn-failure" in lines
-
-
-TIMEOUTS = [
-    ({}, 600, "never below ten minutes"),
-    ({"at_peak__e2e_ms": {"p99": 200_000.0}}, 1000, "five times the p99 of E2E"),
-    ({"scenario__traffic__timeout_s": 7200.5}, 7201, "as long as the clients themselves wait"),
-]
-
-
-@pytest.mark.parametrize(("changes", "seconds", "because"), TIMEOUTS)
-def test_the_router_waits_longer_than_any_answer_takes(changes, seconds, because):
-    assert seconds == timeout_s(facts(**changes)), because
-
-
-def test_the_router_finds_each_replica_by_the_headless_service_and_has_room_for_an_update():
-    (line,) = [line for line in config() if line.startswith("server-template")]
-    assert 'replica- 22 "fleet-replicas.${POD_NAMESPACE}.svc.${CLUSTER_DOMAIN}:8000"' in line
-    assert "None" == objects()["Service/fleet-replicas"]["spec"]["clusterIP"]
-
-
-def test_users_call_the_router_and_a_single_replica_directly():
-    component = "app.kubernetes.io/component"
-    assert "router" == objects()["Service/fleet"]["spec"]["selector"][component]
-    alone = objects("demo", fleet__replicas=1, fleet__gpus=1)
-    assert "replicas" == alone["Service/fleet"]["spec"]["selector"][component]
-    assert not [key for key in alone if "router" in key]
-
-
-def test_the_router_s_tables_hold_four_times_the_planned_requests():
-    peak = document()["at_peak"]["ledger"] | {"running_mean": 1000.0, "waiting_mean": 0.0}
-    assert "maxconn 84000" in haproxy_config(facts(at_peak__ledger=peak), [])
-    assert "maxconn 4096" in haproxy_config(facts("demo"), [])
 
 
 def test_spares_may_be_missing_and_no_more():
@@ -110,92 +34,6 @@ def test_without_a_spare_nothing_is_evicted_and_an_update_brings_the_new_replica
 
 def _update(made: dict) -> dict:
     return made["Deployment/fleet-replicas"]["spec"]["strategy"]["rollingUpdate"]
-
-
-RISES = [
-    ((0.5, 1.0), 1800.0, 0.5, "doubles in an hour, half of that in half an hour; 1 to 0.5 is a fall"),
-    ((1.0, 0.5), 1800.0, 0.5, "the day goes round: its last hour is before its first"),
-    ((1.0,) * 24, 300.0, 0.0, "flat"),
-    ((0.0, 1.0), 300.0, 0.0, "from nothing there is no share to grow by"),
-    ((), 300.0, 0.0, "no day given"),
-]
-
-
-@pytest.mark.parametrize(("day", "startup_s", "share", "because"), RISES)
-def test_the_load_that_arrives_while_a_replica_starts(day, startup_s, share, because):
-    assert share == pytest.approx(rise(day, startup_s)), because
-
-
-def test_at_the_planned_peak_the_autoscaler_wants_the_whole_fleet():
-    """Requests in hand at the peak ÷ threshold, rounded up, is no less than the plan's replicas, spares included."""
-    for name in ("ai-search", "demo"):
-        plan = facts(name)
-        in_hand = plan.requests_per_replica * (plan.replicas - plan.spare_replicas)
-        assert plan.replicas <= math.ceil(in_hand / threshold(plan)), name
-
-
-def test_the_threshold_is_worked_by_hand():
-    """20 serving of 21 hold 42 each: 40 over all; load doubles in an hour and 300 s are a twelfth; 10 % tolerance."""
-    plan = facts(
-        at_peak__ledger={"running_mean": 41.0, "waiting_mean": 1.0},
-        scenario__traffic__day=[0.5, 1.0],
-        scenario__fleet__startup_s=300.0,
-    )
-    assert 40 / (1 + 1 / 12 + 0.1) == pytest.approx(threshold(plan))
-
-
-def test_the_autoscaler_is_held_at_the_plan_s_size_until_it_is_asked_for():
-    pause = "autoscaling.keda.sh/paused-replicas"
-    held, free = (objects(settings=settings) for settings in (STATIC, SCALED))
-    assert "21" == held["ScaledObject/fleet-replicas"]["metadata"]["annotations"][pause]
-    assert pause not in free["ScaledObject/fleet-replicas"]["metadata"]["annotations"]
-    assert 21 == held["Deployment/fleet-replicas"]["spec"]["replicas"]
-    assert "replicas" not in free["Deployment/fleet-replicas"]["spec"]
-
-
-def test_the_fleet_stays_whole_where_the_autoscaler_is_left_out_or_the_demand_gives_it_nothing_to_follow():
-    without = objects(
-        settings=Settings(name="fleet", planner_image="p", autoscale=True, without=frozenset({"autoscaling"}))
-    )
-    closed = objects(settings=SCALED, scenario__traffic__arrivals={"closed": {"concurrency": 8}})
-    for made in (without, closed):
-        assert 21 == made["Deployment/fleet-replicas"]["spec"]["replicas"]
-        assert "ScaledObject/fleet-replicas" not in made
-
-
-LEAST = [
-    ({}, 2, "one that serves, and the spare"),
-    ({"scenario__fleet__min_replicas": 5}, 5, "the scenario's own floor"),
-    ({"scenario__fleet__min_replicas": 50}, 21, "never more than were planned"),
-]
-
-
-@pytest.mark.parametrize(("changes", "count", "because"), LEAST)
-def test_the_autoscaler_s_floor(changes, count, because):
-    spec = scaled_object(facts(**changes), "fleet", STATIC)["spec"]
-    assert count == spec["minReplicaCount"] == least_replicas(facts(**changes)), because
-    assert (21, 21) == (spec["maxReplicaCount"], spec["fallback"]["replicas"]), "without figures: the whole fleet"
-
-
-WINDOWS = [(300.0, 600, 300), (10.0, 300, 60), (1e6, 3600, 1800)]
-
-
-@pytest.mark.parametrize(("startup_s", "window_s", "period_s"), WINDOWS)
-def test_scaling_down_waits_for_twice_the_start_within_kubernetes_bounds(startup_s, window_s, period_s):
-    spec = scaled_object(facts(scenario__fleet__startup_s=startup_s), "fleet", STATIC)["spec"]
-    down = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]["scaleDown"]
-    assert (window_s, period_s) == (down["stabilizationWindowSeconds"], down["policies"][0]["periodSeconds"])
-
-
-def test_the_autoscaler_asks_for_the_series_that_the_pod_monitor_labels():
-    made = objects()
-    (trigger,) = made["ScaledObject/fleet-replicas"]["spec"]["triggers"]
-    kept = made["PodMonitor/fleet-replicas"]["spec"]["podTargetLabels"]
-    pods = made["Deployment/fleet-replicas"]["spec"]["template"]["metadata"]["labels"]
-    for label in kept:
-        matcher = f'{label.replace(".", "_").replace("/", "_")}="{pods[label]}"'
-        assert 2 == trigger["metadata"]["query"].count(matcher)
-    assert "AverageValue" == trigger["metricType"]
 
 
 def test_a_changed_router_or_plan_rolls_its_pods():
@@ -258,3 +96,65 @@ def test_the_exporter_is_started_with_arguments_that_its_verb_takes():
 def test_a_plan_too_large_for_a_config_map_is_refused_with_a_way_out():
     with pytest.raises(MisfitError, match="--without exporter"):
         objects(waterfall=["x" * 1_000_000])
+
+
+def test_two_plans_of_one_model_in_one_namespace_have_alerts_and_autoscalers_of_their_own():
+    """By the label of the pods that every rendered PodMonitor puts on their series, the exporter's too."""
+    for name in ("fleet", "other"):
+        made = objects(settings=Settings(name=name, planner_image=IMAGE, namespace="search"))
+        mine = f'app_kubernetes_io_instance="{name}"'
+        rules = [rule for group in made[f"PrometheusRule/{name}-rules"]["spec"]["groups"] for rule in group["rules"]]
+        for rule in rules:
+            assert re.findall(r"\{(?=[a-z])", rule["expr"]), rule
+            assert rule["expr"].count(mine) == len(re.findall(r"\{(?=[a-z])", rule["expr"])), rule["expr"]
+        (trigger,) = made[f"ScaledObject/{name}-replicas"]["spec"]["triggers"]
+        assert 2 == trigger["metadata"]["query"].count(mine)
+        monitors = [one for key, one in made.items() if key.startswith("PodMonitor/")]
+        assert 3 == len(monitors)
+        for one in monitors:
+            assert "app.kubernetes.io/instance" in one["spec"]["podTargetLabels"]
+            assert name == one["spec"]["selector"]["matchLabels"]["app.kubernetes.io/instance"]
+
+
+INTERVALS = [
+    (None, BLIND_S, "the rules' own default"),
+    (15.0, BLIND_S, "3 x 15 s are less"),
+    (120.0, 360.0, "3 x 120 s"),
+]
+
+
+@pytest.mark.parametrize(("interval_s", "blind_s", "because"), INTERVALS)
+def test_an_exporter_counts_as_blind_after_three_of_its_own_intervals(interval_s, blind_s, because):
+    monitor = None if interval_s is None else {"interval_s": interval_s, "window_s": 600.0}
+    groups = objects(scenario__monitor=monitor)["PrometheusRule/fleet-rules"]["spec"]["groups"]
+    (rule,) = [rule for group in groups for rule in group["rules"] if rule.get("alert") == "LlmExporterBlind"]
+    assert f"> {blind_s:g}" in rule["expr"], because
+
+
+def test_the_exporter_speaks_of_other_namespaces_than_its_own_and_is_believed():
+    """Its series carry the fleet's namespace: without honorLabels Prometheus would call that exported_namespace."""
+    honoured = {
+        key.partition("/")[2]: one["spec"]["podMetricsEndpoints"][0].get("honorLabels", False)
+        for key, one in objects().items()
+        if key.startswith("PodMonitor/")
+    }
+    assert {"fleet-replicas": False, "fleet-router": False, "fleet-exporter": True} == honoured
+
+
+def test_of_two_exporters_one_ends_before_the_other_begins():
+    """Side by side they would tell every cost twice; one is enough, as its page says when it last read."""
+    spec = objects()["Deployment/fleet-exporter"]["spec"]
+    assert (1, {"type": "Recreate"}) == (spec["replicas"], spec["strategy"])
+
+
+def test_the_exporter_asks_for_the_memory_that_it_was_seen_to_take():
+    """385 MB with a model of the fleet in memory: a node that has less free would evict it first."""
+    resources = container(objects()["Deployment/fleet-exporter"])["resources"]
+    assert ("512Mi", "1Gi") == (resources["requests"]["memory"], resources["limits"]["memory"])
+
+
+def test_no_pod_gets_a_key_to_the_cluster():
+    """None of them asks Kubernetes for anything; a token in a pod that answers the public is a way in."""
+    pods = [one["spec"]["template"]["spec"] for one in objects().values() if one["kind"] in ("Deployment", "Job")]
+    assert 5 == len(pods)
+    assert [False] * 5 == [pod["automountServiceAccountToken"] for pod in pods]

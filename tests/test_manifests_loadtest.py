@@ -20,7 +20,6 @@ from planner.manifests.loadtest import (
     MASTER_PORT,
     chosen_scenario,
     master_arguments,
-    scenario_files,
     worker_arguments,
     workers,
 )
@@ -48,27 +47,6 @@ def test_the_scenario_is_the_plan_s_with_what_was_chosen():
 
 def test_a_calibration_file_stays_behind():
     assert "calibration" not in chosen_scenario(facts(scenario=document()["scenario"] | {"calibration": "c.json"}))
-
-
-FILES = [
-    ({"model": "own/config.json"}, [("scenario.model", "own/config.json")], "a model of one's own"),
-    ({"model": "llama-3.3-70b"}, [], "a name"),
-    (
-        {"traffic": {"arrivals": {"trace": {"file": "a.csv", "format": "azure"}}}},
-        [("scenario.traffic.arrivals.trace.file", "a.csv")],
-        "a trace",
-    ),
-    (
-        {"query": {"stages": [{"prompt_tokens": {"histogram": {"file": "h.csv", "column": "n"}}}]}},
-        [("scenario.query.stages[0].prompt_tokens.histogram.file", "h.csv")],
-        "a histogram",
-    ),
-]
-
-
-@pytest.mark.parametrize(("scenario", "found", "because"), FILES)
-def test_files_that_a_scenario_reads_are_found(scenario, found, because):
-    assert found == list(scenario_files(scenario)), because
 
 
 WORKERS = [(21_062.0, 3, "8,000 tokens a second each"), (None, 2, "not known"), (100.0, 2, "never one alone")]

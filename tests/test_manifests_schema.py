@@ -36,6 +36,7 @@ CASES = [
     ("ai-search", {}, {"scenario__traffic__arrivals": {"closed": {"concurrency": 8}}}, "no autoscaler"),
     ("ai-search", {}, {"scenario__fleet__startup_s": 0.0, "cost": None}, "no time to start, no price"),
     ("ai-search", {}, {"scenario__fleet__startup_s": 1e7}, "Kubernetes' own upper ends hold"),
+    ("ai-search", {"autoscale": True}, {"fleet__routing": "session_affinity"}, "sessions that stay"),
 ]
 
 

@@ -188,12 +188,12 @@ def test_a_scenario_is_planned_first_with_what_was_set(monkeypatch):
 
 
 def test_what_cannot_be_rendered_is_said_on_standard_error():
-    """The load test of a trace: the file is not in the plan."""
+    """The load test of a trace that is not there; the exporter needs none."""
     arrivals = {"trace": {"file": "day.csv", "format": "azure", "speedup": 1.0}}
     Path("trace.json").write_text(json.dumps(document("demo", scenario__traffic__arrivals=arrivals)))
     answer = manifests("trace.json", "--out", "fleet")
     assert 0 == answer.exit_code
-    assert "no load test: the scenario reads a file (scenario.traffic.arrivals.trace.file = day.csv)" in answer.stderr
+    assert "no load test: scenario.traffic.arrivals.trace.file (=day.csv): no such file" in answer.stderr
     assert "no autoscaler" in answer.stderr
     assert not Path("fleet/loadtest").exists()
 

@@ -1,7 +1,8 @@
 """A real Prometheus, an emulated fleet under a known load, the exporter between them: what they say is what was sent.
 
-The load has constant arrivals and fixed token counts, so that every figure follows from the scenario by hand. Needs
-Debian's package prometheus; skipped where it is missing, unless TEST_PROMETHEUS is set.
+Beside the fleet runs another one, of another model and under another load, scraped by the same Prometheus. The load has
+constant arrivals and fixed token counts, so that every figure follows from the scenario by hand. Needs Debian's package
+prometheus; skipped where it is missing, unless TEST_PROMETHEUS is set.
 """
 
 from __future__ import annotations
@@ -10,16 +11,12 @@ import http.server
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -27,15 +24,19 @@ import yaml
 
 from dashboards import build
 from planner.metrics.alerts import alert_groups
+from planner.metrics.burn_rates import SLOWER
+from planner.vllm_metrics import SUCCESS_TOTAL
+from tests.monitor_reading import figures, scraped, until, without_fleet
 from tools.monitor import stack
 from tools.monitor.prometheus import ask, value, write_config
 
-ROOT = Path(__file__).parents[1]
 REQUIRED = "TEST_PROMETHEUS"
 PLANNED_QPS, SENT_QPS = 8.0, 6.4
 PROMPT, SHARED, PLANNED_ANSWER, SENT_ANSWER = 320, 64, 40, 48
+MODEL, OTHER = "first/model", "second/model"
+OTHER_QPS, OTHER_ANSWER, OTHER_REPLICAS = 2.0, 20, 1
 REVENUE_USD = 0.004
-INTERVAL_S, WINDOW_S, SETTLE_S = 1.0, 20.0, 45.0
+INTERVAL_S, WINDOW_S, SETTLE_S = 1.0, 16.0, 24.0
 SETTINGS = (
     "traffic.arrivals=constant",
     "fleet.spare_replicas=1",
@@ -62,11 +63,11 @@ NOT_YET = {
 
 
 class Watched(NamedTuple):
-    """A running stack: addresses, the plan, and what stops and starts Prometheus."""
+    """A running stack: addresses, the plan, and what stops Prometheus and starts one that knows nothing."""
 
-    fleet: str
     prometheus: str
     exporter: str
+    other: str  # the other model's exporter
     plan: dict
     stop_prometheus: Callable[[], None]
     start_prometheus: Callable[[], None]
@@ -91,42 +92,50 @@ def watched(tmp_path_factory) -> Iterator[Watched]:
     plan, port = folder / "plan.json", stack.free_port()
     planner("plan", "demo", "--requests", "2000", "--out", str(plan), *settings(PLANNED_QPS, PLANNED_ANSWER))
     document = json.loads(plan.read_text())
-    replicas = str(document["fleet"]["replicas"])
+    replicas = document["fleet"]["replicas"]
     rules = folder / "alerts.yml"
     rules.write_text(yaml.safe_dump({"groups": alert_groups(SLO)}), encoding="utf-8")
     with ExitStack() as running:
-        emulated = ["emulate", "demo", "--port", "0", "--replicas", replicas]
-        fleet = running.enter_context(
-            stack.verb([*emulated, *settings(PLANNED_QPS, PLANNED_ANSWER)], folder / "fleet.log")
-        )
-        url = f"http://127.0.0.1:{port}"
-        words = ["export", str(plan), "--prometheus", url, "--port", "0"]
-        words += ["--interval", f"{INTERVAL_S:g}", "--window", f"{WINDOW_S:g}"]
-        exporter = running.enter_context(stack.verb(words, folder / "exporter.log"))
-        config = folder / "prometheus.yml"
-        jobs = {"vllm": [fleet.removeprefix("http://")], "planner": [exporter.removeprefix("http://")]}
+        url, config = f"http://127.0.0.1:{port}", folder / "prometheus.yml"
+
+        def emulated(model: str, count: int) -> str:
+            words = ["emulate", "demo", "--port", "0", "--replicas", str(count), "--served-model-name", model]
+            log = folder / f"fleet-{count}.log"
+            return running.enter_context(stack.verb([*words, *settings(PLANNED_QPS, PLANNED_ANSWER)], log))
+
+        def exported(model: str) -> str:
+            words = ["export", str(plan), "--prometheus", url, "--model-name", model, "--port", "0"]
+            words += ["--interval", f"{INTERVAL_S:g}", "--window", f"{WINDOW_S:g}"]
+            return running.enter_context(stack.verb(words, folder / f"exporter-{model[:5]}.log"))
+
+        def loaded(fleet: str, name: str, qps: float, answer: int) -> None:
+            words = ["loadtest", "demo", "--host", fleet, "--warmup", "0", "--duration", "600"]
+            words += ["--out", str(folder / f"{name}.jsonl"), *settings(qps, answer)]
+            running.enter_context(stack.process([*stack.PLANNER, *words], folder / f"{name}.log"))
+
+        fleets = [emulated(MODEL, replicas), emulated(OTHER, OTHER_REPLICAS)]
+        exporter = exported(MODEL)
+        jobs = {"vllm": [place(one) for one in fleets], "planner": [place(exporter)]}
         write_config(config, jobs, INTERVAL_S, [rules])
         server = running.enter_context(ExitStack())
 
         def start() -> None:
+            shutil.rmtree(folder / "data", ignore_errors=True)
             server.enter_context(stack.prometheus(config, folder / "data", port, folder / "prometheus.log"))
 
         start()
-        load = ["loadtest", "demo", "--host", fleet, "--warmup", "0", "--duration", "600"]
-        load += ["--out", str(folder / "load.jsonl"), *settings(SENT_QPS, SENT_ANSWER)]
-        running.enter_context(stack.process([*stack.PLANNER, *load], folder / "load.log"))
+        loaded(fleets[0], "load", SENT_QPS, SENT_ANSWER)
+        loaded(fleets[1], "other", OTHER_QPS, OTHER_ANSWER)
         until(lambda: value(url, "llm_queries_per_second"), 90.0)
-        time.sleep(SETTLE_S)
-        yield Watched(fleet, url, exporter, document, server.close, start)
+        settled_s = time.monotonic() + SETTLE_S
+        other = exported(OTHER)  # meanwhile
+        until(lambda: "llm_headroom_fraction" in figures(other), 90.0)
+        time.sleep(max(settled_s - time.monotonic(), 0.0))
+        yield Watched(url, exporter, other, document, server.close, start)
 
 
-def until(told: Callable[[], object], seconds: float) -> object:
-    """What `told` says once it says anything but None, False or nothing."""
-    deadline = time.monotonic() + seconds
-    while not (answer := told()):
-        assert time.monotonic() < deadline, f"nothing within {seconds:g} s"
-        time.sleep(0.5)
-    return answer
+def place(url: str) -> str:
+    return url.removeprefix("http://")
 
 
 def of(watched: Watched, expression: str) -> float:
@@ -204,13 +213,28 @@ def rule_states(prometheus: str) -> dict[str, tuple[str, str]]:
     return {rule["name"]: (rule["state"], rule["health"]) for group in groups for rule in group["rules"]}
 
 
-def scraped(exporter: str) -> str:
-    with urllib.request.urlopen(f"{exporter}/metrics", timeout=5) as response:
-        return response.read().decode()
+def test_a_model_beside_another_in_one_prometheus_has_its_own_figures(watched):
+    assert {MODEL, OTHER} == {
+        labels["model_name"] for labels, _ in ask(watched.prometheus, "vllm:num_requests_running")
+    }
+    found = figures(watched.other)
+    assert OTHER_QPS == pytest.approx(found["llm_queries_per_second"], rel=0.1)
+    assert OTHER_REPLICAS == found['llm_replicas{state="running"}'] < of(watched, 'llm_replicas{state="running"}')
+    assert OTHER_ANSWER == pytest.approx(found['llm_actual_quantity{quantity="output_tokens"}'], rel=0.01)
+    one = watched.plan["cost"]["usd_per_hour"] / watched.plan["fleet"]["replicas"]
+    assert OTHER_REPLICAS * one == pytest.approx(found["llm_total_hourly_cost"])
+    assert 0 == found['llm_exporter_troubles_total{reason="impossible"}']
+    assert f'llm_queries_per_second{{model_name="{OTHER}",namespace=""}}' in scraped(watched.other)
+    calls = f'sum(rate({SUCCESS_TOTAL}{{model_name="{MODEL}"}}[{WINDOW_S:g}s]))'
+    assert SENT_QPS == pytest.approx(of(watched, calls), rel=0.05)  # the load was on both all the while
+    slow = {labels["model_name"] for labels, _ in ask(watched.prometheus, f"{SLOWER}5m")}
+    assert {MODEL, OTHER} == slow
 
 
-def test_without_prometheus_figures_go_and_the_exporter_stays_and_they_come_back(watched):
-    """Last of this file: it stops what the others ask."""
+def test_without_prometheus_figures_go_and_from_one_that_starts_with_nothing_right_ones_come_back(watched):
+    """Last of this file: it stops what the others ask. The new one's window fills under a load that never ended: till
+    then a figure is absent, or right; a load that is told too low would make a query look dear.
+    """
     watched.stop_prometheus()
     gone = until(lambda: "llm_cost_per_query{" not in (text := scraped(watched.exporter)) and text, 3 * WINDOW_S)
     assert "llm_exporter_source_up{" in gone
@@ -219,6 +243,15 @@ def test_without_prometheus_figures_go_and_the_exporter_stays_and_they_come_back
     assert "llm_replicas{" not in "".join(line for line in gone.splitlines() if 'state="running"' in line)
     watched.start_prometheus()
     until(lambda: "llm_cost_per_query{" in scraped(watched.exporter), 90.0)
+    bill, end_s, seen = watched.plan["cost"]["usd_per_hour"], time.monotonic() + WINDOW_S + 5.0, []
+    while time.monotonic() < end_s:
+        found = figures(watched.exporter)
+        seen.append((found.get("llm_queries_per_second"), found.get('llm_cost_per_query{cost_basis="allocation"}')))
+        time.sleep(0.5)
+    rates, costs = ([one for one in column if one is not None] for column in zip(*seen, strict=True))
+    assert [] == [rate for rate in rates if not 0.85 * SENT_QPS < rate < 1.2 * SENT_QPS]
+    assert [] == [cost for cost in costs if not 0.8 < cost * 3600 * SENT_QPS / bill < 1.2]
+    assert SENT_QPS == pytest.approx(rates[-1], rel=0.05)
 
 
 @contextmanager
@@ -244,10 +277,10 @@ def garbage(port: int) -> Iterator[None]:
             server.shutdown()
 
 
-def test_a_replica_that_turns_into_a_web_page_is_told_and_counts_no_longer(tmp_path):
+def test_a_replica_that_turns_into_a_web_page_is_told_and_counts_no_longer(watched, tmp_path):
     """Two replicas are read directly; one of them ends and something else listens in its place."""
     plan = tmp_path / "plan.json"
-    planner("plan", "demo", "--requests", "2000", "--out", str(plan), *settings(PLANNED_QPS, PLANNED_ANSWER))
+    plan.write_text(json.dumps(watched.plan))
     with ExitStack() as running:
         port = stack.free_port()
         other = running.enter_context(stack.verb(["emulate", "demo", "--port", "0"], tmp_path / "other.log"))
@@ -261,37 +294,3 @@ def test_a_replica_that_turns_into_a_web_page_is_told_and_counts_no_longer(tmp_p
             assert 'reason="garbage"' in text
             assert f'llm_exporter_source_up{{source="127.0.0.1:{port}"}} 0.0' in without_fleet(text)
         assert "Traceback" not in (tmp_path / "exporter.log").read_text()
-
-
-def test_a_taken_port_is_said_before_anything_is_started():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        command = [sys.executable, "-m", "tools.monitor", "--port", port]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    said = f"monitor: FAILED, port {port} is taken, by another make monitor? "
-    assert (1, "", True) == (done.returncode, done.stdout, done.stderr.startswith(said))
-
-
-def test_an_interrupted_run_leaves_no_process_and_no_traceback():
-    command = [sys.executable, "-m", "tools.monitor", "--port", "0"]
-    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert child.stdout is not None
-    assert "planning …\n" == child.stdout.readline()
-    time.sleep(1.0)  # the plan is under way
-    child.send_signal(signal.SIGTERM)
-    said, _ = child.communicate(timeout=60)
-    assert (130, "\nmonitor: stopped\n") == (child.returncode, said)
-    assert not (ROOT / "build" / "monitor" / str(child.pid)).exists()
-
-
-def without_fleet(text: str) -> str:
-    """A scrape with the labels of the fleet taken off."""
-    lines = []
-    for line in text.splitlines():
-        name, brace, rest = line.partition("{")
-        labels, _, after = rest.partition("}")
-        kept = [one for one in labels.split(",") if not one.startswith(("model_name=", "namespace="))]
-        lines.append(f"{name}{{{','.join(kept)}}}{after}" if brace else line)
-    return "\n".join(lines)

@@ -21,6 +21,8 @@ WHOLE = Observed(
     prompt_tokens=300.0,
     latencies_ms={"itl_ms.mean": 40.0},
     revenue_usd_per_s=-0.5,
+    waiting_growth_per_s=-0.25,
+    model_name="org/m",
     troubles=(Trouble("10.0.0.7:8000", "down", "no route"),),
 )
 
@@ -49,6 +51,8 @@ def test_a_window_is_read_back_equal(observed: Observed) -> None:
         (WHOLE.as_dict() | {"window_s": 0}, "window_s (=0): must be a number above 0"),
         (WHOLE.as_dict() | {"ended_unix_s": None}, "ended_unix_s"),
         (WHOLE.as_dict() | {"restarts": None}, "restarts"),
+        (WHOLE.as_dict() | {"waiting_growth_per_s": -1e16}, "waiting_growth_per_s"),
+        (WHOLE.as_dict() | {"model_name": 7}, "model_name (=7): must be a text"),
         (WHOLE.as_dict() | {"latencies_ms": [1]}, "latencies_ms"),
         (WHOLE.as_dict() | {"latencies_ms": {"itl_ms.mean": -1}}, "latencies_ms.itl_ms.mean"),
         (WHOLE.as_dict() | {"troubles": {}}, "troubles: must be a list"),
@@ -74,6 +78,12 @@ def test_what_is_no_window_is_refused(document: Any, words: str) -> None:
         ({"kv_usage_max": 1.0005}, {"kv_usage_max": 1.0}, [], "rates are rounded"),
         ({"requests_per_s": 1e16}, {"requests_per_s": None}, ["requests_per_s is 1e+16"], "more than is read back"),
         ({"prefix_hit_rate": 1.0}, {"prefix_hit_rate": 1.0}, [], "all of it cached"),
+        (
+            {"waiting_growth_per_s": 0.1 + 0.2 - 0.3},
+            {"waiting_growth_per_s": 0.1 + 0.2 - 0.3},
+            [],
+            "queues that cancel",
+        ),
     ],
 )
 def test_a_window_that_was_read_live_can_be_read_from_its_file(
@@ -84,6 +94,29 @@ def test_a_window_that_was_read_live_can_be_read_from_its_file(
     assert len(said) == len(found.troubles)
     assert all(one.text.startswith(text) for one, text in zip(found.troubles, said, strict=True))
     assert found == read_observed(json.loads(json.dumps(found.as_dict())))
+
+
+@pytest.mark.parametrize(
+    ("running", "waiting", "expected", "because"),
+    [
+        (40.0, 41.0, True, "more wait than run"),
+        (40.0, 40.0, False, "a queue as long as the batch may be a burst"),
+        (0.0, 1.0, False, "one request that is about to begin"),
+        (0.0, 2.0, True, "and two before engines that do nothing"),
+        (None, 50.0, False, "not told"),
+        (50.0, None, False, "not told"),
+    ],
+)
+def test_a_queue_stands_where_more_wait_than_run(
+    running: float | None, waiting: float | None, expected: bool, because: str
+) -> None:
+    assert expected == replace(WHOLE, running=running, waiting=waiting).queue_stands, because
+
+
+def test_a_window_of_an_older_planner_is_read_back() -> None:
+    """Without the figures that it did not know yet."""
+    old = {key: value for key, value in WHOLE.as_dict().items() if key not in ("waiting_growth_per_s", "model_name")}
+    assert replace(WHOLE, waiting_growth_per_s=None, model_name=None) == read_observed(old)
 
 
 def test_a_window_in_which_nobody_answered_is_read_back() -> None:

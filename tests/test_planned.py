@@ -99,6 +99,17 @@ def test_files_are_looked_for_beside_the_plan(tmp_path: Path) -> None:
         (edited("fleet.gpus_per_replica", -1), "fleet.gpus_per_replica (=-1)", "fewer than none"),
         (edited("fleet.hardware", ["l4"]), "fleet.hardware", "a list"),
         (edited("fleet.hardware", "l4\n24"), "fleet.hardware", "two lines"),
+        (
+            edited("fleet.hardware", "b9000"),
+            "fleet.hardware (='b9000') is not in the catalogue; nearest: gb300, gb200",
+            "tampered with",
+        ),
+        (edited("scenario.hardware", "b9000"), "scenario.hardware (='b9000') is not in the catalogue", "the other one"),
+        (
+            edited("fleet.hardware", "h100-sxm-80gb"),
+            "is not the scenario's hardware (=l4-24gb)",
+            "a GPU of another plan",
+        ),
         (edited("day", []), "day must have 24 hours", "an empty day"),
         (edited("day.3.queries", -5), "day.3.queries (=-5)", "fewer than none"),
         (edited("day.3.queries", 0), "day.3.queries (=0.0) must be above 0", "cost per query would be endless"),

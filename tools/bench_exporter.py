@@ -5,6 +5,9 @@
 Prints how long a scrape of the exporter takes, how long a reading of all replicas, and what share of one core the
 exporter spends. The replicas' metrics are as long as vLLM's; the comparison with the plan is left out: it simulates,
 and takes what it takes on a thread of its own.
+
+The slowest scrapes are those that meet a reading, whose threads hold the interpreter: with a text kept ready in place
+of one written for each scrape the middle fell from 3.1 to 1.8 ms, and the 99th percentile stayed at some 30.
 """
 
 from __future__ import annotations

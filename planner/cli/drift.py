@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from planner.cli.monitored import Share, monitor_of, plan_to_watch
+from planner.cli.monitored import Share, monitor_of, plan_to_watch, source_options
 from planner.cli.options import LEAST_REQUESTS, MOST_REQUESTS, OutputFile, seconds
 from planner.cli.output import compile_note, json_text, progress_bar, warn, write_file
 from planner.errors import DataFileError, EndpointError
@@ -24,8 +24,7 @@ MOST_BYTES = 2**20  # a window has some 3 kB
 
 @click.command(short_help="Which assumption of a plan no longer holds, and what it costs.")
 @click.argument("source", metavar="PLAN")
-@click.option("--prometheus", metavar="URL", help="Prometheus server that scrapes the fleet; instead of monitor.")
-@click.option("--endpoint", "endpoints", multiple=True, metavar="URL", help="A replica's address; may be repeated.")
+@source_options
 @click.option("--window", type=seconds(), metavar="SECONDS", help="What rates and means are taken over.")
 @click.option("--limit", type=Share(), metavar="SHARE", help="Departure that is no drift, as 0.15 or 15%.")
 @click.option(
@@ -53,6 +52,8 @@ def drift(
     source: str,
     prometheus: str | None,
     endpoints: tuple[str, ...],
+    model_name: str | None,
+    namespace: str | None,
     window: float | None,
     limit: float | None,
     recorded: Path | None,
@@ -81,7 +82,7 @@ def drift(
         raise click.UsageError(f"give only one of {', '.join([*sources, *(['--observed'] if recorded else [])])}.")
     if recorded is not None and (window is not None or save is not None):
         raise click.UsageError("--window and --save-observed are of a fleet that is read, not of --observed.")
-    plan = plan_to_watch(source, settings, requests, seed)
+    plan = plan_to_watch(source, settings, requests, seed, model_name, namespace)
     observed = _recorded(recorded) if recorded is not None else _read(plan, prometheus, endpoints, window)
     if save is not None:
         write_file(save, json_text(observed.as_dict()))
@@ -95,8 +96,8 @@ def drift(
 
     with compile_note():
         result = compare(plan, observed, fleet_model(plan), limit=limit)
-    for trouble in observed.troubles:
-        warn(f"{trouble.source}: {trouble.text}")
+    for trouble in result.document["troubles"]:
+        warn(f"{trouble['source']}: {trouble['text']}")
     click.echo(json_text(result.as_dict()) if as_json else str(result))
     return 0 if result.within else BEYOND
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from planner.cli.monitored import Share, monitor_of, plan_to_watch
-from planner.cli.options import LEAST_REQUESTS, MOST_REQUESTS
+from planner.cli.monitored import Share, monitor_of, plan_to_watch, source_options
+from planner.cli.options import LEAST_REQUESTS, MOST_REQUESTS, seconds
 from planner.cli.output import compile_note
 from planner.cli.serving import address, warn_of_open_door
 
@@ -22,14 +22,22 @@ PORT = 9595
 
 @click.command(short_help="A running fleet beside its plan: Prometheus metrics and a live page.")
 @click.argument("source", metavar="PLAN")
-@click.option("--prometheus", metavar="URL", help="Prometheus server that scrapes the fleet; instead of monitor.")
-@click.option("--endpoint", "endpoints", multiple=True, metavar="URL", help="A replica's address; may be repeated.")
+@source_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--allow-host",
+    "allowed",
+    multiple=True,
+    metavar="NAME",
+    help="A further name under which it is asked for, as behind a proxy; may be repeated.",
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=PORT, show_default=True, help="Port; 0 takes any free one."
 )
-@click.option("--interval", type=float, metavar="SECONDS", help="From one reading to the next.  [default: 15]")
-@click.option("--window", type=float, metavar="SECONDS", help="What rates and means are taken over.  [default: 300]")
+@click.option("--interval", type=seconds(), metavar="SECONDS", help="From one reading to the next.  [default: 15]")
+@click.option(
+    "--window", type=seconds(), metavar="SECONDS", help="What rates and means are taken over.  [default: 300]"
+)
 @click.option("--limit", type=Share(), metavar="SHARE", help="Departure that is no drift, as 0.15 or 15%.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Of a scenario: change a key; may be repeated."
@@ -45,7 +53,10 @@ def export(
     source: str,
     prometheus: str | None,
     endpoints: tuple[str, ...],
+    model_name: str | None,
+    namespace: str | None,
     host: str,
+    allowed: tuple[str, ...],
     port: int,
     interval: float | None,
     window: float | None,
@@ -70,6 +81,7 @@ def export(
     """
     from planner.drift import drift, fleet_model
     from planner.emulator import listen
+    from planner.exporter.hosts import allowed_hosts
     from planner.exporter.poller import Poller
     from planner.exporter.server import build_app, serve
     from planner.exporter.snapshot import plan_facts
@@ -78,7 +90,8 @@ def export(
     listener = listen(host, port)
     with listener:
         warn_of_open_door(host)
-        plan = plan_to_watch(source, settings, requests, seed)
+        names = allowed_hosts(listener.getsockname()[0], host, allowed)
+        plan = plan_to_watch(source, settings, requests, seed, model_name, namespace)
         monitor = monitor_of(plan.scenario, prometheus, endpoints, window, interval)
         reader = fleet_reader(
             monitor, percentiles=percentiles_of(plan.scenario.slo), engines_each=plan.engines_per_replica
@@ -98,7 +111,7 @@ def export(
         )
         poller.start()
         try:
-            ended = serve(build_app(poller.snapshot, REAL.unix_s), listener, lambda: click.echo(ready))
+            ended = serve(build_app(poller.snapshot, REAL.unix_s, names), listener, lambda: click.echo(ready))
         finally:
             poller.stop()
     if ended == signal.SIGINT:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from planner.cli.options import find_scenario
 from planner.cli.output import warn, write_file
-from planner.cli.plan_documents import plan_document
+from planner.cli.plan_documents import is_document, plan_document
 
 PARTS = ("autoscaling", "exporter", "monitoring")
 
@@ -76,9 +77,10 @@ def manifests(
     """What deploys a plan: vLLM's replicas, router, disruption budgets, autoscaler, monitoring, exporter, load test.
 
     PLAN is the JSON document that `planner plan --out` wrote, or a scenario or example, which is then planned first.
-    Nothing else is read. Standard output has the objects that stand; --out also writes the load test, into a folder of
-    its own. Keys come from a secret that you make, NAME-secrets with hf-token, api-key and prometheus-token;
-    they are never written.
+    Of other files only those are read that its scenario names, from PLAN's folder on; exporter and load test get what
+    they hold. Standard output has the objects that stand; --out also writes the load test, into a folder of its own.
+    Keys come from a secret that you make, NAME-secrets with hf-token, api-key and prometheus-token; they are never
+    written.
 
     \b
     planner plan ai-search --out plan.json
@@ -111,7 +113,8 @@ def manifests(
     if as_compose and namespace is not None:
         raise click.UsageError("--namespace: a Compose project has none; it is named by --name.")
     document, where = plan_document(source, settings, requests, seed)
-    facts = read_facts(document, where)
+    path = Path(source)
+    facts = read_facts(document, where, (path if is_document(path) else find_scenario(source)).parent)
     if as_compose:
         text = one_document(compose(facts, chosen))
         files = {COMPOSE_FILE: text}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -22,6 +24,25 @@ MOST_LIMIT = 100.0
 NEEDS_PROMETHEUS = ("queries_promql", "revenue_promql", "cost_promql")
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def source_options(command: F) -> F:
+    """--prometheus, --endpoint, --model-name, --namespace: where a fleet is read, and by which of its labels."""
+    for decorate in (
+        click.option("--namespace", metavar="NAME", help="Kubernetes namespace of its series in Prometheus."),
+        click.option("--model-name", metavar="NAME", help="What the fleet's own metrics call the model."),
+        click.option(
+            "--endpoint", "endpoints", multiple=True, metavar="URL", help="A replica's address; may be repeated."
+        ),
+        click.option(
+            "--prometheus", metavar="URL", help="Prometheus server that scrapes the fleet; instead of monitor."
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
 class Share(click.types.FloatParamType):
     """A share: 0.15 or 15%."""
 
@@ -35,15 +56,25 @@ class Share(click.types.FloatParamType):
         return found / 100 if text.endswith("%") else found
 
 
-def plan_to_watch(source: str, settings: tuple[str, ...], requests: int | None, seed: int | None) -> Planned:
-    """The plan of a document, or of a scenario that is planned now. Files that its scenario names are looked for
-    beside it.
+def plan_to_watch(
+    source: str,
+    settings: tuple[str, ...],
+    requests: int | None,
+    seed: int | None,
+    model_name: str | None = None,
+    namespace: str | None = None,
+) -> Planned:
+    """The plan of a document, or of a scenario that is planned now, with these names in its `monitor`. Files that its
+    scenario names are looked for beside it.
     """
     from planner.planned import planned
 
     document, where = plan_document(source, settings, requests, seed)
     path = Path(source)
-    return planned(document, where, (path if is_document(path) else find_scenario(source)).parent)
+    plan = planned(document, where, (path if is_document(path) else find_scenario(source)).parent)
+    names = {"model_name": model_name, "namespace": namespace}
+    values = {f"monitor.{key}": json.dumps(name) for key, name in names.items() if name is not None}
+    return replace(plan, scenario=plan.scenario.with_values(values)) if values else plan
 
 
 def monitor_of(

@@ -4,7 +4,8 @@ Where to look: `compare` the answer as one document · `actual` the fleet's wind
 work a query is beside the plan's, asked of `model`, the planned fleet simulated under other conditions · `queries`
 other token counts and prefixes as values of the scenario, `prefix` and `step_time` what a hit rate and a mean ITL say ·
 `attribution` and `logmean` from factors to dollars · `capacity` what the fleet carries, replicas wanted, savings ·
-`money`, `quantities` the rest of the document · `mends` what to write into the scenario.
+`money`, `quantities` the rest of the document · `model_name` whether it is the plan's model that answers · `mends` what
+to write into the scenario.
 """
 
 from planner.drift.compare import Drift, drift, own_limit

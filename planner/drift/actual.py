@@ -20,7 +20,9 @@ class Actual:
 
     `planned_qps` is what the plan expects of the users in this window, `hour` the hour of `traffic.day` that holds its
     middle (None for a day or more). `uncached_share`: of the users' queries, those that reach the model; `hit_told`
-    whether it was measured. `usd_per_hour` and `gpu_hour_usd` are all-in: with compute_share and staff.
+    whether it was measured. `load_qps` is what the engines are asked for, in users' queries: those that call the model
+    and end badly and those that join the queue are in it, and make work. `usd_per_hour` and `gpu_hour_usd` are all-in:
+    with compute_share and staff.
     """
 
     hour: int | None
@@ -29,6 +31,7 @@ class Actual:
     uncached_share: float
     hit_told: bool
     model_qps: float | None
+    load_qps: float | None
     replicas: float | None
     gpus: float | None
     usd_per_hour: float | None
@@ -109,6 +112,7 @@ def actual_of(planned: Planned, observed: Observed) -> Actual:
         uncached,
         told,
         calls_qps,
+        _load_qps(planned, observed, users_qps, calls_qps, uncached),
         replicas,
         gpus,
         bill,
@@ -116,6 +120,20 @@ def actual_of(planned: Planned, observed: Observed) -> Actual:
         tuple(assumed),
         tuple(notes),
     )
+
+
+def _load_qps(
+    planned: Planned, observed: Observed, users_qps: float | None, calls_qps: float | None, uncached: float
+) -> float | None:
+    """Users' queries/s whose model calls are all that the engines were asked for: ended well or badly, or still queued.
+
+    `calls_qps` is in queries that reach the model. Calls beyond those that the users' queries make are load too.
+    """
+    if users_qps is None:
+        return None
+    unserved_per_s = (observed.failed_per_s or 0.0) + (observed.waiting_growth_per_s or 0.0)
+    answered_qps = max(users_qps, (calls_qps or 0.0) / uncached)
+    return max(answered_qps + unserved_per_s / planned.requests_per_query / uncached, 0.0)
 
 
 def _state_notes(observed: Observed) -> list[str]:
@@ -126,17 +144,20 @@ def _state_notes(observed: Observed) -> list[str]:
             f"{observed.answered or 0} of {observed.asked} addresses answered: load, bill and latencies are of those "
             "alone; traffic, utilisation, capacity and the replicas wanted cannot be told from them"
         )
-    if observed.running is not None and observed.waiting is not None and observed.waiting > max(observed.running, 1.0):
+    if observed.queue_stands and observed.running is not None and observed.waiting is not None:
+        growth = observed.waiting_growth_per_s
+        told = (
+            "by how much the queue grows is not told" if growth is None else f"the queue grows by {growth:.3g} a second"
+        )
         notes.append(
-            f"saturated: {observed.waiting:.0f} requests wait while {observed.running:.0f} run, so the load asked for "
-            "is more than the load served that is counted here"
+            f"saturated: {observed.waiting:.0f} requests wait while {observed.running:.0f} run ({told}): there is no "
+            "headroom, and the replicas wanted are the fewest that may do"
         )
     if observed.failed_per_s:
         ended_per_s = observed.failed_per_s + (observed.requests_per_s or 0.0)
         notes.append(
             f"{observed.failed_per_s:.3g} model calls a second were aborted or failed, "
-            f"{percent(observed.failed_per_s / ended_per_s)} of those that ended: their work is done, but they count "
-            "neither as load nor as queries"
+            f"{percent(observed.failed_per_s / ended_per_s)} of those that ended: they count as load, not as queries"
         )
     if observed.restarts:
         notes.append(f"{observed.restarts} counters began anew in the window: what they had counted before is lost")

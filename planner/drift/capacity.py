@@ -15,54 +15,67 @@ from planner.planned import Planned
 
 @dataclass(frozen=True)
 class Room:
-    """`capacity` of the document, the replicas wanted, and notes."""
+    """`capacity` of the document, the replicas wanted (`bound`: those at least), and notes."""
 
     document: dict[str, Any] = field(repr=False)
     wanted: int | None
+    bound: bool
     notes: tuple[str, ...]
 
 
-def room_of(
-    simulated: Simulated | None, planned: Planned, actual: Actual, work: Work, *, whole_fleet: bool = True
-) -> Room:
+def serving_of(planned: Planned, running: float) -> int:
+    """Replicas that may be counted on. Spare ones are there to be lost: without them the others serve all the same."""
+    return min(round(running), planned.serving) + max(round(running) - planned.replicas, 0)
+
+
+def room_of(simulated: Simulated | None, planned: Planned, observed: Observed, actual: Actual, work: Work) -> Room:
     """The most load within the SLO of the replicas that run, less the spare ones, and the fewest for the load there is.
 
-    Users' queries/s: what reaches the model is what the response cache leaves of them. Of part of a fleet
-    (`whole_fleet` false) nothing is told: its load is not the load, and replicas wanted for it are too few.
+    Users' queries/s: what reaches the model is what the response cache leaves of them. Of part of a fleet nothing is
+    told: its load is not the load, and replicas wanted for it are too few. While a queue stands before the fleet
+    (`bound`), whatever the capacity model says there is no headroom, and no fewer replicas do than run.
     """
-    if not whole_fleet:
-        replicas: dict[str, Any] = {"planned": planned.replicas, "running": actual.replicas, "wanted": None}
-        return Room({"qps": None, "headroom_fraction": None, "replicas": replicas}, None, ())
+    bound = observed.queue_stands
+    replicas: dict[str, Any] = {"planned": planned.replicas, "running": actual.replicas, "wanted": None}
+    if not observed.complete:
+        nothing = {"qps": None, "load_qps": None, "headroom_fraction": None, "bound": bound, "replicas": replicas}
+        return Room(nothing, None, bound, ())
     most = wanted = headroom = None
     notes = []
-    rate = actual.queries_per_s
+    rate = actual.load_qps
     away = "" if simulated is None else simulated.beyond(rate or max(planned.queries_per_s), actual.replicas or 0.0)
     if away:
         notes.append(away)
         simulated = None
     if simulated is not None and actual.replicas is not None:
-        serving = round(actual.replicas) - planned.spare
-        most = _capacity_qps(simulated, planned, actual, work, serving)
+        most = _capacity_qps(simulated, planned, actual, work, serving_of(planned, actual.replicas))
     if simulated is not None and rate:
         wanted = simulated.wanted(work.shape, work.step_time, rate, actual.hit_rate)
     if most is not None and rate:
         headroom = most / rate - 1.0
     if simulated is not None and rate and wanted is None:
         notes.append("no number of replicas would hold the service levels with queries and steps as they are")
+    if bound:
+        headroom = None if headroom is None else min(headroom, 0.0)
+        wanted = None if wanted is None else max(wanted, round(actual.replicas or 0.0))
     cap = planned.pinned.fleet.max_gpus
     if wanted is not None and cap is not None and wanted * planned.gpus_per_replica > cap:
         notes.append(f"the replicas wanted take more GPUs than fleet.max_gpus (={cap})")
-    replicas = {"planned": planned.replicas, "running": actual.replicas, "wanted": wanted}
-    return Room({"qps": most, "headroom_fraction": headroom, "replicas": replicas}, wanted, tuple(notes))
+    document = {
+        "qps": most,
+        "load_qps": rate,
+        "headroom_fraction": headroom,
+        "bound": bound,
+        "replicas": {**replicas, "wanted": wanted},
+    }
+    return Room(document, wanted, bound, tuple(notes))
 
 
-def _capacity_qps(
-    simulated: Simulated, planned: Planned, actual: Actual, work: Work, serving: int, *, caching: bool = True
-) -> float:
+def _capacity_qps(simulated: Simulated, planned: Planned, actual: Actual, work: Work, serving: int) -> float:
     """0 where none are left to serve, or no load holds."""
     if serving < 1:
         return 0.0
-    most = simulated.capacity_qps(work.shape, work.step_time, serving, caching=caching)
+    most = simulated.capacity_qps(work.shape, work.step_time, serving)
     return (most or 0.0) * planned.uncached_share / actual.uncached_share
 
 

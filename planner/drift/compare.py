@@ -11,6 +11,7 @@ from planner.drift.actual import Actual, actual_of
 from planner.drift.attribution import Attribution, attribution
 from planner.drift.capacity import Room, room_of, savings_of
 from planner.drift.model import FleetModel, Simulated
+from planner.drift.model_name import wrong_model
 from planner.drift.money import money_of
 from planner.drift.quantities import quantities_of
 from planner.drift.service_levels import levels_of, missed
@@ -77,7 +78,8 @@ def drift(planned: Planned, observed: Observed, model: FleetModel, *, limit: flo
     actual = actual_of(planned, observed)
     work = work_of(simulated, model.why, observed, actual)
     whole = attribution(planned, actual, work)
-    room = room_of(simulated, planned, actual, work, whole_fleet=observed.complete)
+    room = room_of(simulated, planned, observed, actual, work)
+    troubles = [*observed.troubles, *wrong_model(planned, observed)]
     parts = [
         _part(cause, whole, bound, _line(cause, planned, actual, work, whole, room, simulated), observed.complete)
         for cause in CAUSES
@@ -112,7 +114,7 @@ def drift(planned: Planned, observed: Observed, model: FleetModel, *, limit: flo
             "quantities": quantities_of(planned, simulated, observed, actual),
             "assumed": [{"figure": figure, "from": source} for figure, source in assumed],
             "notes": [*actual.notes, *level_notes, *work.notes, *room.notes],
-            "troubles": [{"source": one.source, "reason": one.reason, "text": one.text} for one in observed.troubles],
+            "troubles": [{"source": one.source, "reason": one.reason, "text": one.text} for one in troubles],
         }
     )
 
@@ -194,7 +196,7 @@ def _line(
             return _of(work.step_speed, "calibration", mends.STEP_SPEED)
         case "utilisation":
             running = actual.replicas
-            mend = None if running is None else mends.utilisation(running, room.wanted)
+            mend = None if running is None else mends.utilisation(running, room.wanted, at_least=room.bound)
             note = "replicas for the plan's traffic, with queries and steps as they are, against those that run"
             return _Line("fleet.replicas", planned.replicas * whole.work, running, mend, note)
     usd = None if planned.usd_per_hour is None else planned.usd_per_hour / planned.gpus

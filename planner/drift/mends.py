@@ -101,10 +101,12 @@ STEP_SPEED = (
 )
 
 
-def utilisation(running: float, wanted: int | None) -> str | None:
-    """How many replicas to run instead; None where it is not known."""
+def utilisation(running: float, wanted: int | None, *, at_least: bool = False) -> str | None:
+    """How many replicas to run instead; None where it is not known. `at_least`: a queue stands, so it may be more."""
     if wanted is None:
         return None
+    if at_least:
+        return f"run {max(wanted, round(running) + 1)} replicas or more instead of {running:g}: a queue stands"
     if wanted == round(running):
         return "as many replicas run as this load wants: plan again with what else has changed"
     return f"run {wanted} replicas instead of {running:g}"

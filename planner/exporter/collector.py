@@ -69,9 +69,11 @@ def _of_drift(snapshot: Snapshot) -> dict[names.Metric, list[Row]]:
     document, observed = snapshot.drift, snapshot.observed
     read = None if observed is None else observed.replicas
     queries = None if observed is None else observed.queries_per_s
+    failed = None if observed is None else observed.failed_per_s
     if document is None:
         return {
             names.QUERIES_PER_SECOND: [((), queries)],
+            names.FAILED_CALLS: [((), failed)],
             names.REPLICAS: [(("planned",), float(snapshot.plan.replicas)), (("running",), read)],
         }
 
@@ -104,6 +106,7 @@ def _of_drift(snapshot: Snapshot) -> dict[names.Metric, list[Row]]:
         names.CACHE_SAVINGS_FRACTION: listed("savings", "cache", "fraction"),
         names.CACHE_SAVINGS_USD_PER_HOUR: listed("savings", "cache", "usd_per_hour"),
         names.QUERIES_PER_SECOND: [((), actual.get(("qps",), queries))],
+        names.FAILED_CALLS: [((), failed)],
         names.CAPACITY_QPS: [((), at("capacity", "qps"))],
         names.HEADROOM: [((), at("capacity", "headroom_fraction"))],
         names.REPLICAS: [((state,), counted[state]) for state in names.REPLICA_STATES],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,7 +10,7 @@ from statistics import fmean, median
 from typing import Any
 
 from planner.exporter.page_figures import UNKNOWN, ago, at
-from planner.exporter.snapshot import Moment, Snapshot
+from planner.exporter.snapshot import Snapshot
 from planner.summary.words import number, usd
 
 WIDTH, HEIGHT = 600.0, 100.0
@@ -48,30 +49,56 @@ class Past:
     since: str
     label: str
     dashed: str = ""  # what the dashed line is
+    left_out: str = ""  # the highest value that is not drawn, where it lies beyond the chart
 
 
 def history(snapshot: Snapshot) -> tuple[Past, ...]:
     """Cost of a query and load over the hours that the snapshot remembers."""
-    past = snapshot.history
 
     def points(figure: str) -> list[Point]:
-        return [(moment.unix_s, at(moment._asdict(), figure)) for moment in past]
+        return [(moment.unix_s, at(moment._asdict(), figure)) for moment in snapshot.history]
 
-    cost = chart([("plan", points("planned_usd_per_query")), ("actual", points("usd_per_query"))])
-    load = chart([("actual", points("qps"))])
+    cost, qps = points("usd_per_query"), points("qps")
+    plan = ("plan", points("planned_usd_per_query"))
     return (
-        _past("cost of a query", cost, past, "usd_per_query", usd, "planned"),
-        _past("queries per second", load, past, "qps", number),
+        _past("cost of a query", cost, snapshot.window_s, usd, plan),
+        _past("queries per second", qps, snapshot.window_s, number),
     )
 
 
-def _past(title: str, drawn: Chart | None, past: tuple[Moment, ...], figure: str, words: Any, dashed: str = "") -> Past:
-    known = [value for moment in past if (value := at(moment._asdict(), figure)) is not None]
+def _past(
+    title: str, points: Sequence[Point], window_s: float, words: Any, plan: tuple[str, Any] | None = None
+) -> Past:
+    shown = settled(points, window_s)
+    drawn = chart([plan, ("actual", shown)] if plan else [("actual", shown)])
     if drawn is None:
         return Past(title, None, "", "", "")
+    known = [value for _, value in shown if value is not None]
     since = ago(drawn.last_unix_s - drawn.first_unix_s)
     told = f"between {words(min(known))} and {words(max(known))}, last {words(known[-1])}" if known else UNKNOWN
-    return Past(title, drawn, words(drawn.top), since, f"{title} over {since}: {told}", dashed)
+    highest = max((value for _, value in points if value is not None), default=0.0)
+    beyond = words(highest) if highest > drawn.top else ""
+    return Past(
+        title, drawn, words(drawn.top), since, f"{title} over {since}: {told}", "planned" if plan else "", beyond
+    )
+
+
+def settled(points: Sequence[Point], window_s: float) -> list[Point]:
+    """Points without those of windows that were still filling: within `window_s` of the begin of an unbroken run.
+
+    Such a window holds few queries, or none for most of its time. One of them, at many times the usual cost of a
+    query, would set the scale for hours. All points while fewer than two are of whole windows.
+    """
+    known = [at_s for at_s, value in points if value is not None]
+    longest = max(GAP * median([later - earlier for earlier, later in pairwise(known)] or [0.0]), window_s)
+    found: list[Point] = []
+    begun_s, before_s = math.inf, -math.inf
+    for at_s, value in points:
+        if value is not None:
+            begun_s = at_s if at_s - before_s > longest else begun_s
+            before_s = at_s
+        found.append((at_s, None if at_s - begun_s < window_s else value))
+    return found if sum(value is not None for _, value in found) > 1 else list(points)
 
 
 def chart(series: Sequence[tuple[str, Sequence[Point]]]) -> Chart | None:

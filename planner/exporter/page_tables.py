@@ -102,7 +102,7 @@ def _load(snapshot: Snapshot, document: Mapping[str, Any]) -> Tile:
     if qps is None and snapshot.observed is not None:
         qps = snapshot.observed.queries_per_s
     most, headroom = at(document, "capacity", "qps"), at(document, "capacity", "headroom_fraction")
-    tone: Tone = "" if headroom is None else "bad" if headroom < 0 else "good"
+    tone: Tone = "" if headroom is None else "bad" if headroom <= 0 else "good"
     bar = None
     if qps is not None and most is not None:
         bar = up_to(qps, most, f"{number(qps)} of {number(most)} queries/s, which is the mark", tone)

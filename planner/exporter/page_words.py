@@ -58,7 +58,8 @@ def states(snapshot: Snapshot, document: Mapping[str, Any]) -> tuple[tuple[str, 
     found: list[tuple[str, Tone]] = []
     if any(level.met is False for level in levels(snapshot)):
         found.append(("service level missed", "bad"))
-    if (at(document, "capacity", "headroom_fraction") or 0.0) < 0:
+    headroom = at(document, "capacity", "headroom_fraction")
+    if headroom is not None and headroom <= 0:  # 0 is told while a queue stands
         found.append(("overloaded", "bad"))
     if (at(document, "margin", "usd_per_query") or 0.0) < 0:
         found.append(("losing money", "bad"))

@@ -23,6 +23,7 @@ HISTORY_STEP_S = 60.0
 STALE_INTERVALS = 3
 MOST_LINES = 5  # said of one reading
 COMPARISON = "comparison with the plan"
+ANSWERED = ("restarted", "clock")  # reasons beside which figures are whole
 
 
 class Compared(Protocol):
@@ -151,25 +152,26 @@ class Poller:
     def compare(self, observed: Observed, ended_s: float) -> None:
         """Hold a reading against the plan and show both; a comparison that fails leaves the reading to be shown."""
         document: Mapping[str, Any] | None = None
-        failed: tuple[Trouble, ...] = ()
         try:
             document = self._analyse(observed).document
             point = moment(observed, document)
+            found = _more_troubles(document, observed)
         except Exception as error:
-            failed = (Trouble(COMPARISON, "garbage", f"it failed ({type(error).__name__}: {error})"),)
+            found = (Trouble(COMPARISON, "garbage", f"it failed ({type(error).__name__}: {error})"),)
             document, point = None, moment(observed, None)
         with self._lock:
-            self._count(failed)
-            self._comparison = failed
+            self._count(found)
+            others = (trouble for trouble in self._snapshot.troubles if trouble not in self._comparison)
+            troubles = (*others, *found)
+            self._comparison = found
             self._remember(point)
             self._taken_s = ended_s
-            others = (trouble for trouble in self._snapshot.troubles if trouble.source != COMPARISON)
             self._snapshot = replace(
                 self._snapshot,
                 observed=observed,
                 drift=document,
                 taken_unix_s=observed.ended_unix_s,
-                troubles=(*others, *failed),
+                troubles=troubles,
                 trouble_counts=dict(self._counts),
                 history=tuple(self._past),
             )
@@ -188,9 +190,15 @@ class Poller:
             past.popleft()
 
 
+def _more_troubles(document: Mapping[str, Any], observed: Observed) -> tuple[Trouble, ...]:
+    """Those that only the comparison saw, such as a model that is not the plan's."""
+    told = (Trouble(**row) for row in document.get("troubles") or ())
+    return tuple(trouble for trouble in told if trouble not in observed.troubles)
+
+
 def _sources(sources: Sequence[str], troubles: Sequence[Trouble]) -> dict[str, Any]:
-    """`sources`, `asked` and `answered` of a snapshot. A restarted source has answered."""
-    failed = {trouble.source for trouble in troubles if trouble.reason != "restarted"}
+    """`sources`, `asked` and `answered` of a snapshot. A source that restarted, or whose clock is off, has answered."""
+    failed = {trouble.source for trouble in troubles if trouble.reason not in ANSWERED}
     blind = "reader" in failed
     well = {source: source not in failed and not blind for source in sources}
     shown = well if len(well) <= MOST_SOURCES_SHOWN else {}

@@ -11,12 +11,16 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from planner.emulator.signals import SignalServer
 from planner.exporter.collector import exposition
+from planner.exporter.hosts import is_allowed
 from planner.exporter.snapshot import Snapshot
 
 _LEAVE_S = 1  # for answers that are under way when the server is told to stop
@@ -30,8 +34,12 @@ HEADERS = {
 }
 
 
-def build_app(snapshot: Callable[[], Snapshot], unix_s: Callable[[], float]) -> Starlette:
-    """The routes over whatever `snapshot` gives at the time; `unix_s` is the day's clock."""
+def build_app(
+    snapshot: Callable[[], Snapshot], unix_s: Callable[[], float], hosts: frozenset[str] | None = None
+) -> Starlette:
+    """The routes over whatever `snapshot` gives at the time; `unix_s` is the day's clock, `hosts` the names that are
+    answered (None = any).
+    """
 
     async def metrics(request: Request) -> Response:
         body, content_type = exposition(snapshot(), unix_s(), request.headers.get("accept", ""))
@@ -71,7 +79,23 @@ def build_app(snapshot: Callable[[], Snapshot], unix_s: Callable[[], float]) -> 
     return Starlette(
         routes=[Route(path, answer) for path, answer in routes.items()],
         exception_handlers={404: no_such_page, 405: no_such_page},
+        middleware=[Middleware(_ByName, hosts=hosts)],
     )
+
+
+class _ByName:
+    """421 for a request that asks for this port by a name that is not its own."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        host = Headers(scope=scope).get("host") if scope["type"] == "http" else None
+        if is_allowed(host, self._hosts):
+            await self._app(scope, receive, send)
+            return
+        text = "this port is not asked for by that name (Host): use its address, or start it with --allow-host NAME\n"
+        await PlainTextResponse(text, 421, headers=HEADERS)(scope, receive, send)
 
 
 def _why_none(snapshot: Snapshot) -> str:

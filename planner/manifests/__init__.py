@@ -1,9 +1,10 @@
-"""A plan's document made into what an engineer would write by hand to deploy it. Pure: plain dictionaries out.
+"""A plan's document made into what an engineer would write by hand to deploy it: plain dictionaries out.
 
 Reading guide, in the order in which the objects are made:
 
 - `plan_shape`, `facts`: the plan's JSON document, checked, and reduced to what a deployment needs; `settings`: what
   the plan does not say.
+- `scenario_files`: the files that the scenario names, read, to stand beside the plan.
 - `naming`: names, labels and the annotations that carry the plan's own numbers.
 - `serve_arguments`: vLLM's command line for the plan's engine; the inverse of `readers.vllm_args`.
 - `devices`: how Kubernetes calls the plan's GPU, and which image serves it.

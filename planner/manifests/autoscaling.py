@@ -18,6 +18,7 @@ POLL_S = 15
 TOLERANCE = 0.1  # within which Kubernetes' autoscaler does nothing
 LEAST_WINDOW_S, MOST_WINDOW_S, MOST_PERIOD_S = 300, 3600, 1800  # the upper ones are Kubernetes' own
 S_PER_HOUR = 3600.0
+LEAST_THRESHOLD = 0.001  # KEDA counts in thousandths
 
 
 def least_replicas(facts: Facts) -> int:
@@ -33,15 +34,21 @@ def rise(day: tuple[float, ...], startup_s: float) -> float:
 
 
 def threshold(facts: Facts) -> float:
-    """Requests, running and waiting, for each replica, above which one is added.
+    """Requests, running and waiting, for each serving replica, above which one is added.
 
-    At the planned peak the serving replicas hold `requests_per_replica` each, spares included that is a
-    (replicas − spare) / replicas of it: there the fleet is to be whole. Divided by what the load may grow by
-    while a replica starts, and by the tolerance within which the autoscaler does not act.
+    What a serving replica holds at the planned peak, divided by what the load may grow by while a replica starts, and
+    by the tolerance within which the autoscaler does not act.
     """
-    serving = facts.replicas - facts.spare_replicas
-    at_peak = facts.requests_per_replica * serving / facts.replicas
-    return at_peak / (1 + rise(facts.day, facts.startup_s) + TOLERANCE)
+    return facts.requests_per_replica / (1 + rise(facts.day, facts.startup_s) + TOLERANCE)
+
+
+def spare_requests(facts: Facts) -> float:
+    """Requests that are added to those in hand, so that every size of the fleet keeps the spares beside what serves.
+
+    The autoscaler wants ceil((in hand + these) / threshold) replicas, and leaves a fleet alone that wants TOLERANCE
+    more: hence as much more than one threshold for each.
+    """
+    return facts.spare_replicas * (1 + TOLERANCE) * threshold(facts)
 
 
 def scaled_object(facts: Facts, name: str, settings: Settings) -> Object:
@@ -51,9 +58,12 @@ def scaled_object(facts: Facts, name: str, settings: Settings) -> Object:
     """
     where = instance_matcher(name, REPLICAS, fleet_labels(facts, settings).get("namespace"))
     query = f"sum(vllm:num_requests_running{{{where}}}) + sum(vllm:num_requests_waiting{{{where}}})"
+    if facts.spare_replicas:
+        query += f" + {spare_requests(facts):.3f}"
     notes = {
         "load-shape": _shape(facts),
         "threshold": "planned requests in hand of a replica at the peak, less the growth while one starts and 10 %",
+        "query": f"requests in hand, and what makes room for {facts.spare_replicas} spare at any size",
     }
     made = metadata(name, COMPONENT, suffix="replicas", notes=notes)
     if not settings.autoscale:
@@ -74,7 +84,7 @@ def scaled_object(facts: Facts, name: str, settings: Settings) -> Object:
         "metadata": {
             "serverAddress": prometheus_url(facts, settings),
             "query": query,
-            "threshold": f"{threshold(facts):.2f}",
+            "threshold": f"{max(LEAST_THRESHOLD, threshold(facts)):.3f}",
             # No figure is not no load: KEDA then falls back to the whole fleet.
             "ignoreNullValues": "false",
         },

@@ -8,11 +8,11 @@ from typing import Any
 from planner.errors import MisfitError, UnsupportedError
 from planner.manifests import exporter, monitoring, router
 from planner.manifests.devices import device_of, image_of
-from planner.manifests.exporter import FILE, FOLDER, SCRATCH, export_arguments, plan_text
+from planner.manifests.exporter import FILE, FOLDER, SCRATCH, export_arguments, plan_files
 from planner.manifests.facts import Facts
 from planner.manifests.kubernetes import name_of, rule_groups
 from planner.manifests.naming import Object
-from planner.manifests.replicas import CACHE, CACHES, STOP_S, drain_s, shared_memory_gib, startup_budget_s
+from planner.manifests.replicas import CACHE, CACHES, SERVER, STOP_S, drain_s, shared_memory_gib, startup_budget_s
 from planner.manifests.serve_arguments import PORT, serve_arguments, served_name
 from planner.manifests.settings import Settings, planner_image
 from planner.manifests.text import one_document
@@ -62,8 +62,9 @@ def compose(facts: Facts, settings: Settings) -> Object:
     watched = "monitoring" not in settings.without
     series = {"model_name": served_name(facts)}  # its Prometheus reads this fleet alone, and knows no namespaces
     if "exporter" not in settings.without and watched:
-        configs[FILE] = plan_text(watched_document(facts, PROMETHEUS_URL, series))
-        services[exporter.COMPONENT] = _exporter(settings)
+        read = plan_files(facts, watched_document(facts, PROMETHEUS_URL, series))
+        configs |= read
+        services[exporter.COMPONENT] = _exporter(settings, list(read))
         jobs[exporter.COMPONENT] = [f"{exporter.COMPONENT}:{exporter.PORT}"]
     if watched:
         configs["rules.yml"] = one_document({"groups": list(rule_groups(facts, series))})
@@ -97,7 +98,7 @@ def _replica(facts: Facts, settings: Settings, index: int) -> Object:
         "entrypoint": ["vllm", "serve"],
         "command": _escaped(serve_arguments(facts, settings.checkpoint, settings.vllm_args, "0.0.0.0")),
         # Without a value: as in the environment of whoever starts the project, and unset where it is not.
-        "environment": {**CACHES, "HF_TOKEN": None, "VLLM_API_KEY": None},
+        "environment": {**CACHES, **SERVER, "HF_TOKEN": None, "VLLM_API_KEY": None},
         "volumes": [f"cache-{index}:{CACHE}"],
         "tmpfs": ["/tmp:exec"],
         **({"shm_size": f"{shared}gb"} if shared is not None else {}),
@@ -124,14 +125,14 @@ def _router(facts: Facts, replicas: list[str]) -> Object:
     }
 
 
-def _exporter(settings: Settings) -> Object:
+def _exporter(settings: Settings, files: list[str]) -> Object:
     return {
         **_HARDENED,
         "image": settings.planner_image or planner_image(),
         "command": export_arguments(f"{FOLDER}/{FILE}"),
         "environment": SCRATCH,
         "tmpfs": ["/tmp"],
-        "configs": [{"source": FILE, "target": f"{FOLDER}/{FILE}"}],
+        "configs": [{"source": name, "target": f"{FOLDER}/{name}"} for name in files],
         "ports": [f"{LOOPBACK}:{exporter.PORT}:{exporter.PORT}"],
         "healthcheck": _healthcheck(_python("python", exporter.PORT, exporter.ALIVE), 60),
         "restart": "unless-stopped",

@@ -7,12 +7,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from planner.errors import DataFileError, MisfitError
-from planner.manifests.plan_shape import EngineFacts, PlanDocument
+from planner.manifests.plan_shape import EngineFacts, MonitorFacts, PlanDocument
+from planner.manifests.scenario_files import ScenarioFile, read_files, with_names
 
 SCHEMA_VERSION = 1
 _WRITES = "`planner plan SCENARIO --out FILE` writes one"
@@ -21,7 +23,9 @@ _TIMINGS = frozenset({"wall_s"})  # of the run that planned: another one each ti
 
 @dataclass(frozen=True)
 class Facts:
-    """What a deployment needs of a plan. `document` is the whole of it, without the timings of the planning run."""
+    """What a deployment needs of a plan. `document` is the whole of it, without the timings of the planning run; its
+    scenario calls its files as `files` does.
+    """
 
     scenario_name: str
     model: str
@@ -34,12 +38,13 @@ class Facts:
     gpus_per_node: int
     min_replicas: int
     startup_s: float
-    routing: Literal["random", "round_robin", "least_loaded"]
+    routing: str
     engine: EngineFacts
     open_demand: bool
     peak_qps: float | None
     day: tuple[float, ...]
     timeout_s: float | None
+    trace_s: float | None  # how long a recorded demand lasts; None for any other
     limits: tuple[tuple[str, float], ...]  # key of the service level, milliseconds
     p99_e2e_s: float
     requests_per_replica: float  # in a serving replica at the peak, running and waiting, mean over time
@@ -54,14 +59,17 @@ class Facts:
     monitor_prometheus_url: str | None
     monitor_namespace: str | None
     monitor_model_name: str | None
+    monitor_interval_s: float
+    files: tuple[ScenarioFile, ...]
     document: dict[str, Any]
 
 
-def read_facts(document: object, where: str = "plan document") -> Facts:
+def read_facts(document: object, where: str = "plan document", base: Path | None = None) -> Facts:
     """The facts of a plan's document (`json.loads` of what `planner plan --out` wrote).
 
-    `where` names it in messages. Raises DataFileError for what is no plan or damaged, MisfitError for a plan without a
-    fleet and for a replica that one node cannot hold.
+    `where` names it in messages; `base` is the folder that relative paths of its scenario start from (None: the current
+    one). Raises DataFileError for what is no plan or damaged, MisfitError for a plan without a fleet and for a replica
+    that one node cannot hold. A file of the scenario's that is missing is told by whoever needs it.
     """
     if not isinstance(document, Mapping) or not {"schema_version", "feasible", "alternatives"} <= document.keys():
         raise DataFileError(where, None, f"is not a plan's document; {_WRITES}")
@@ -76,12 +84,13 @@ def read_facts(document: object, where: str = "plan document") -> Facts:
         plan = msgspec.convert(plain, PlanDocument)
     except msgspec.ValidationError as error:
         raise DataFileError(where, None, f"is damaged: {_told(str(error))}; plan again") from None
-    facts = _facts(plan, plain, where)
+    files = read_files(plain["scenario"], base)
+    facts = _facts(plan, plain | {"scenario": with_names(plain["scenario"], files)}, files, where)
     _check(facts, where)
     return facts
 
 
-def _facts(plan: PlanDocument, document: dict[str, Any], where: str) -> Facts:
+def _facts(plan: PlanDocument, document: dict[str, Any], files: tuple[ScenarioFile, ...], where: str) -> Facts:
     run, fleet, scenario = plan.at_peak, plan.fleet, plan.scenario
     running, waiting = run.ledger.get("running_mean"), run.ledger.get("waiting_mean") or 0.0
     weights = [value for key, value in run.memory.items() if key.startswith("weights_") and value is not None]
@@ -103,6 +112,7 @@ def _facts(plan: PlanDocument, document: dict[str, Any], where: str) -> Facts:
         peak_qps=scenario.traffic.peak_qps,
         day=tuple(scenario.traffic.day),
         timeout_s=scenario.traffic.timeout_s,
+        trace_s=run.duration_s if "trace" in scenario.traffic.arrivals else None,
         limits=tuple((limit.key, limit.limit_ms) for limit in run.slo),
         p99_e2e_s=_positive(run.e2e_ms.get("p99"), f"{where}: at_peak.e2e_ms.p99") / 1000,
         requests_per_replica=_positive(running, f"{where}: at_peak.ledger.running_mean") + waiting,
@@ -117,6 +127,8 @@ def _facts(plan: PlanDocument, document: dict[str, Any], where: str) -> Facts:
         monitor_prometheus_url=scenario.monitor.prometheus_url if scenario.monitor else None,
         monitor_namespace=scenario.monitor.namespace if scenario.monitor else None,
         monitor_model_name=scenario.monitor.model_name if scenario.monitor else None,
+        monitor_interval_s=(scenario.monitor or MonitorFacts()).interval_s,
+        files=files,
         document=document,
     )
 

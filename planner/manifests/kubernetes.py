@@ -9,7 +9,9 @@ from planner.manifests import autoscaling, exporter, loadtest, monitoring, repli
 from planner.manifests.facts import Facts
 from planner.manifests.naming import LONGEST, Object, base_name, checked_label
 from planner.manifests.settings import Settings
-from planner.metrics.alerts import alert_groups
+from planner.metrics.alerts import BLIND_S, alert_groups
+
+BLIND_INTERVALS = 3.0  # readings that may fail before the exporter counts as blind
 
 
 class Manifests(NamedTuple):
@@ -46,11 +48,10 @@ def kubernetes(facts: Facts, settings: Settings) -> Manifests:
         made += exporter.objects(facts, name, settings)
     if "monitoring" not in settings.without:
         made += _monitoring(facts, name, settings)
-    files = list(loadtest.scenario_files(facts.document["scenario"]))
-    if files:
-        key, path = files[0]
-        notes.append(f"no load test: the scenario reads a file ({key} = {path}), which a plan's document does not hold")
-    test = [] if files else loadtest.objects(facts, name, settings)
+    read = loadtest.master_files(facts)
+    if isinstance(read, str):
+        notes.append(f"no load test: {read}")
+    test = [] if isinstance(read, str) else loadtest.objects(facts, name, settings, read)
     if settings.namespace is not None:
         namespace = checked_label("--namespace", settings.namespace)
         made, test = _within(made, namespace), _within(test, namespace)
@@ -64,14 +65,17 @@ def _monitoring(facts: Facts, name: str, settings: Settings) -> list[Object]:
         made.append(monitoring.pod_monitor(name, router.COMPONENT, "metrics"))
     if "exporter" not in settings.without:
         made.append(monitoring.pod_monitor(name, exporter.COMPONENT, "metrics", honor_labels=True))
-    made.append(monitoring.prometheus_rule(name, rule_groups(facts, watching.fleet_labels(facts, settings))))
+    # The instance beside the model: a second plan of the same model in one namespace has alerts of its own.
+    selected = {**watching.fleet_labels(facts, settings), monitoring.INSTANCE: name}
+    made.append(monitoring.prometheus_rule(name, rule_groups(facts, selected)))
     # An operator may read only what carries a label of its own choosing.
     return [_labelled(one, dict(settings.labels)) for one in made]
 
 
 def rule_groups(facts: Facts, selector: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
     """The alerts of this plan, on the series that carry the labels of `selector`."""
-    return alert_groups(facts.limits, selector=selector, spare_replicas=facts.spare_replicas)
+    blind_s = max(BLIND_S, BLIND_INTERVALS * facts.monitor_interval_s)
+    return alert_groups(facts.limits, selector=selector, spare_replicas=facts.spare_replicas, blind_s=blind_s)
 
 
 def _labelled(made: Object, labels: dict[str, str]) -> Object:

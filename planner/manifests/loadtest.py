@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,12 +22,13 @@ from planner.manifests.pods import (
     scratch,
     secret_variable,
 )
+from planner.manifests.scenario_files import MOST_BYTES, those_of
 from planner.manifests.serve_arguments import PORT, served_name
 from planner.manifests.settings import Settings, planner_image
 
 MASTER, WORKER = "loadtest-master", "loadtest-worker"
 LOCUSTFILE = "/opt/planner/locustfile.py"  # deploy/Containerfile puts it there
-SCENARIO = "/etc/planner/scenario.yaml"
+FOLDER, SCENARIO = "/etc/planner", "scenario.yaml"
 RECORDS = "/records"
 MASTER_PORT = 5557
 DURATION_S, WAIT_S = 300, 600
@@ -41,30 +42,37 @@ def workers(facts: Facts) -> int:
     return max(LEAST_WORKERS, math.ceil((facts.output_tokens_per_s or 0.0) / TOKENS_PER_WORKER))
 
 
-def scenario_files(scenario: Any, key: str = "scenario") -> Iterator[tuple[str, str]]:
-    """(key, path) of every file that a scenario names: a cluster has none of them."""
-    if isinstance(scenario, dict):
-        for name, value in scenario.items():
-            named = name == "file" or (key == "scenario" and name == "model" and str(value).endswith(".json"))
-            if named and isinstance(value, str):
-                yield f"{key}.{name}", value
-            yield from scenario_files(value, f"{key}.{name}")
-    elif isinstance(scenario, list):
-        for index, value in enumerate(scenario):
-            yield from scenario_files(value, f"{key}[{index}]")
-
-
 def chosen_scenario(facts: Facts) -> dict[str, Any]:
     """The scenario with what the plan chose in place of its lists; a calibration file stays behind: the load tester
     only sends, and what it records is judged where the file is.
     """
     scenario = {key: value for key, value in facts.document["scenario"].items() if key != "calibration"}
-    scenario["model"], scenario["hardware"] = facts.model, facts.hardware
+    scenario["model"], scenario["hardware"] = _model(facts), facts.hardware
     scenario["engine"] = {key: value for key, value in msgspec.to_builtins(facts.engine).items() if value is not None}
     if scenario["engine"]["quantization"] == "int4":  # a checkpoint's own format, which a scenario calls auto
         scenario["engine"]["quantization"] = "auto"
     scenario["fleet"] = {**scenario.get("fleet", {}), "routing": facts.routing, "replicas": facts.replicas}
     return scenario
+
+
+def _model(facts: Facts) -> str:
+    """The chosen model: its file where it is one, else its name in the catalogue."""
+    models = those_of({"model": facts.document["scenario"].get("model")}, facts.files)
+    return next((file.name for file in models if Path(file.name).stem == facts.model), facts.model)
+
+
+def master_files(facts: Facts) -> dict[str, str] | str:
+    """{name: text} of what the master reads: the scenario and the files that it names; or why there is no load test."""
+    scenario = chosen_scenario(facts)
+    found = {SCENARIO: json.dumps(scenario, indent=1) + "\n"}
+    for file in those_of(scenario, facts.files):
+        if file.text is None:
+            return f"{file.key} (={file.path}): {file.trouble}"
+        found[file.name] = file.text
+    size = sum(len(text.encode()) for text in found.values())
+    if size > MOST_BYTES:
+        return f"the scenario and its files have {size:,} bytes, and a ConfigMap holds {MOST_BYTES:,}"
+    return found
 
 
 def master_arguments(facts: Facts, url: str, scenario: str, records: str) -> list[str]:
@@ -79,15 +87,15 @@ def worker_arguments(master: str) -> list[str]:
     return ["--headless", "--worker", "--master-host", master]
 
 
-def objects(facts: Facts, name: str, settings: Settings) -> list[Object]:
+def objects(facts: Facts, name: str, settings: Settings, read: dict[str, str]) -> list[Object]:
     """A load test of the deployed fleet by its own scenario: not for the cluster's standing objects, but for a folder
-    of its own. The records stay on a claim.
+    of its own. `read` is what `master_files` says. The records stay on a claim.
     """
     files: Object = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": metadata(name, MASTER, suffix="loadtest"),
-        "data": {"scenario.yaml": json.dumps(chosen_scenario(facts), indent=1) + "\n"},
+        "data": read,
     }
     claim: Object = {
         "apiVersion": "v1",
@@ -114,9 +122,9 @@ def objects(facts: Facts, name: str, settings: Settings) -> list[Object]:
         name,
         MASTER,
         settings,
-        master_arguments(facts, f"http://{name}:{PORT}", SCENARIO, stamped),
+        master_arguments(facts, f"http://{name}:{PORT}", f"{FOLDER}/{SCENARIO}", stamped),
         {
-            "config": ("/etc/planner", {"configMap": {"name": f"{name}-loadtest"}}),
+            "config": (FOLDER, {"configMap": {"name": f"{name}-loadtest"}}),
             "records": (RECORDS, {"persistentVolumeClaim": {"claimName": f"{name}-loadtest-records"}}),
         },
         1,
@@ -153,7 +161,8 @@ def _job(
         "containers": [program],
         "volumes": sources,
     }
-    longest_s = WAIT_S + 2 * DURATION_S + math.ceil(2 * facts.p99_e2e_s)
+    run_s = max(DURATION_S, math.ceil(facts.trace_s or 0.0))  # a trace is sent whole
+    longest_s = WAIT_S + 2 * run_s + math.ceil(2 * facts.p99_e2e_s)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",

@@ -12,13 +12,13 @@ from planner.metrics.promql import quoted
 SCRAPE_S = 15
 EVALUATE_S = 30
 _LABELS = ("app.kubernetes.io/instance", "app.kubernetes.io/component")
+INSTANCE, COMPONENT = (re.sub(r"[^a-z0-9]", "_", label) for label in _LABELS)  # as Prometheus' operator spells them
 
 
 def instance_matcher(name: str, component: str, namespace: str | None = None) -> str:
     """Label matchers for one component of one plan: the pods' labels, as the PodMonitors hand them on."""
-    instance, part = (re.sub(r"[^a-z0-9]", "_", label) for label in _LABELS)
     where = f"namespace={quoted(namespace)}, " if namespace is not None else ""
-    return f'{where}{instance}="{name}", {part}="{component}"'
+    return f'{where}{INSTANCE}="{name}", {COMPONENT}="{component}"'
 
 
 def pod_monitor(name: str, component: str, port: str, *, honor_labels: bool = False) -> Object:

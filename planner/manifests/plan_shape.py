@@ -52,7 +52,7 @@ class _Fleet(msgspec.Struct):
     gpus: Count
     replicas: Replicas
     gpus_per_replica: Count
-    routing: Literal["random", "round_robin", "least_loaded"]
+    routing: Name  # what a router makes of it, `router` says
     engine: EngineFacts
     spare_replicas: Annotated[int, msgspec.Meta(ge=0, le=MOST_REPLICAS)] = 0
 
@@ -68,6 +68,7 @@ class _Run(msgspec.Struct):
     slo: list[_Limit]
     memory: dict[str, float | None] = {}
     output_throughput: NotNegative | None = None
+    duration_s: NotNegative | None = None
 
 
 class _Traffic(msgspec.Struct):
@@ -91,10 +92,13 @@ class _Settings(msgspec.Struct):
     startup_s: NotNegative = 300.0
 
 
-class _Monitor(msgspec.Struct):
+class MonitorFacts(msgspec.Struct):
+    """`scenario.monitor`: where the fleet is read."""
+
     prometheus_url: Name | None = None
     namespace: Name | None = None
     model_name: Name | None = None
+    interval_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 15.0
 
 
 class _Scenario(msgspec.Struct):
@@ -102,7 +106,7 @@ class _Scenario(msgspec.Struct):
     traffic: _Traffic
     query: _Query = msgspec.field(default_factory=_Query)
     fleet: _Settings = msgspec.field(default_factory=_Settings)
-    monitor: _Monitor | None = None
+    monitor: MonitorFacts | None = None
 
 
 class _Cost(msgspec.Struct):

@@ -48,6 +48,9 @@ CACHES = {
     "FLASHINFER_WORKSPACE_BASE": CACHE,
     "VLLM_NO_USAGE_STATS": "1",
 }
+# vLLM closes a connection that was idle for 5 s: a router that sends a request on it at that moment gets none back.
+# Longer than any router here keeps one (router.IDLE_S).
+SERVER = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "90"}
 
 
 def drain_s(facts: Facts) -> int:
@@ -100,7 +103,12 @@ def resources(facts: Facts, settings: Settings, *, quantised_on_load: bool) -> O
 
 
 def deployment(facts: Facts, name: str, settings: Settings) -> Object:
-    """vLLM's replicas, as many as the plan says; with an autoscaler their number is left to it."""
+    """vLLM's replicas, as many as the plan says.
+
+    Their number stands here with an autoscaler too: left out, applying this over a fleet whose number was applied
+    before takes the field's only owner away, and Kubernetes makes one replica of it. So an apply begins with the whole
+    fleet, which is the most that the autoscaler may run.
+    """
     device = device_of(facts.hardware)
     shared = shared_memory_gib(facts)
     weights: Object = scratch()
@@ -119,7 +127,7 @@ def deployment(facts: Facts, name: str, settings: Settings) -> Object:
         args=arguments,
         ports=[{"name": "http", "containerPort": PORT}],
         env=[
-            *environment(CACHES),
+            *environment({**CACHES, **SERVER}),
             secret_variable("HF_TOKEN", name, HF_TOKEN),
             secret_variable("VLLM_API_KEY", name, API_KEY),
         ],
@@ -162,15 +170,19 @@ def deployment(facts: Facts, name: str, settings: Settings) -> Object:
             f"no spare was planned: an update needs {facts.gpus_per_replica} more GPUs for a while"
         )
     shown = {"vllm-capacity-planner/arguments": checksum("\0".join(arguments))}
+    if settings.autoscale and "autoscaling" not in settings.without and facts.open_demand:
+        notes["replicas"] = (
+            "the whole fleet, with which an apply begins: the autoscaler takes it from there. Once it has scaled, take "
+            "spec.replicas out by a patch of your own, and an apply leaves the number alone"
+        )
     made: Object = {
+        "replicas": facts.replicas,
         "selector": {"matchLabels": selector(name, COMPONENT)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": _update(facts)},
         "progressDeadlineSeconds": 2 * (budget_s + drained_s + STOP_S),
         "revisionHistoryLimit": 5,
         "template": pod(name, COMPONENT, spec, shown),
     }
-    if not (settings.autoscale and "autoscaling" not in settings.without and facts.open_demand):
-        made["replicas"] = facts.replicas
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",

@@ -11,11 +11,11 @@ from typing import Any
 
 from planner.metrics import names
 from planner.metrics.burn_rates import slo_rules
-from planner.metrics.promql import FLEET, series
+from planner.metrics.promql import FLEET, day_margin, figure, series
 from planner.metrics.rules import Rule, alert
 
 OLD_CALIBRATION_DAYS = 90
-BLIND_S = 180.0
+BLIND_S = 150.0  # with a minute's pending, rules run each minute: told within five minutes
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _JOIN = f"on ({FLEET})"
 
@@ -45,12 +45,16 @@ def alert_groups(
 
 
 def _economics(selector: Mapping[str, str]) -> list[Rule]:
-    margin = series(names.MARGIN_PER_QUERY.name, selector, 'cost_basis="allocation"')
-    planned, revenue, qps = (
-        series(metric.name, selector)
-        for metric in (names.PLANNED_COST_PER_QUERY, names.REVENUE_PER_QUERY, names.QUERIES_PER_SECOND)
+    margin = figure(names.MARGIN_PER_QUERY.name, selector, 'cost_basis="allocation"')
+    planned, revenue, qps, bill = (
+        figure(metric.name, selector)
+        for metric in (
+            names.PLANNED_COST_PER_QUERY,
+            names.REVENUE_PER_QUERY,
+            names.QUERIES_PER_SECOND,
+            names.TOTAL_HOURLY_COST,
+        )
     )
-    earned = f"({margin} * {_JOIN} {qps})[1d:5m]"  # USD a second, 288 times a day; most of the day must be known
     return [
         alert(
             "LlmMarginNegative",
@@ -64,24 +68,25 @@ def _economics(selector: Mapping[str, str]) -> list[Rule]:
         ),
         alert(
             "LlmDayNegative",
-            f"sum_over_time({earned}) * 300 < 0 and count_over_time({earned}) >= 260",
+            f"{day_margin(margin, qps, bill, revenue, FLEET)} < 0",
             "1h",
             "critical",
             "The fleet loses money over the day",
-            '{{ $value | printf "%.2f" }} USD over the last 24 hours, quiet hours included. `planner drift PLAN` says '
-            "why; `planner plan` with the day as it is says which fleet would pay.",
+            '{{ $value | printf "%.2f" }} USD over the last 24 hours, quiet hours and hours without a query included. '
+            "`planner drift PLAN` says why; `planner plan` with the day as it is says which fleet would pay.",
         ),
     ]
 
 
 def _fleet(selector: Mapping[str, str], spare_replicas: int) -> list[Rule]:
-    replicas = names.REPLICAS.name
-    running, planned = (series(replicas, selector, f'state="{state}"') for state in ("running", "planned"))
-    least = f"({planned} - {spare_replicas})" if spare_replicas else planned
+    running, planned, wanted = (_replicas(state, selector) for state in ("running", "planned", "wanted"))
+    least = f"({wanted} < {_JOIN} {planned} or {_JOIN} {planned})"  # an autoscaler need not run what nobody asks for
+    spared = f"{least} - {spare_replicas}" if spare_replicas else least
+    idle = f"({figure(names.QUERIES_PER_SECOND.name, selector)} == 0 unless {_JOIN} {wanted})"  # nor do calls that fail
     return [
         alert(
             "LlmHeadroomGone",
-            f"{series(names.HEADROOM.name, selector)} < 0",
+            f"{series(names.HEADROOM.name, selector)} <= 0",  # exactly 0 while a queue stands
             "5m",
             "critical",
             "More queries arrive than the replicas carry within the service levels",
@@ -90,23 +95,38 @@ def _fleet(selector: Mapping[str, str], spare_replicas: int) -> list[Rule]:
         ),
         alert(
             "LlmReplicasMissing",
-            f"{running} < ignoring (state) {least}",
+            f"{running} < {_JOIN} {spared} unless {_JOIN} {idle}",
             "10m",
             "warning",
-            "Fewer replicas answer than must hold the planned peak",
-            "{{ $value }} replicas answer: more are missing than the plan has spares. See which are down "
-            "(llm_exporter_source_up == 0) before the next peak.",
+            "Fewer replicas answer than the load of now, or the planned peak, must have",
+            "{{ $value }} replicas answer: more are missing than the plan has spares, of those that the load wants now "
+            "and at most of those planned. See which are down (llm_exporter_source_up == 0), and what the autoscaler "
+            "asks for where there is one.",
         ),
     ]
 
 
+def _replicas(state: str, selector: Mapping[str, str]) -> str:
+    return figure(names.REPLICAS.name, selector, f'state="{state}"')
+
+
 def _plan(selector: Mapping[str, str]) -> list[Rule]:
-    limit, planned = (series(metric.name, selector) for metric in (names.DRIFT_LIMIT, names.PLANNED_COST_PER_QUERY))
-    beyond = f"({limit} * {_JOIN} {planned})"
+    limit, planned, drift = (
+        figure(metric.name, selector)
+        for metric in (names.DRIFT_LIMIT, names.PLANNED_COST_PER_QUERY, names.DRIFT_FRACTION)
+    )
+    # Cheaper with fewer replicas than planned is no assumption that broke: an autoscaler, or some are missing.
+    smaller = f"{_replicas('running', selector)} < {_JOIN} {_replicas('planned', selector)}"
+    parts, of_size, of_all = (
+        figure(names.DRIFT_PER_QUERY.name, selector, *matchers, by=f"{FLEET}, cause")
+        for matchers in ((), ('cause="utilisation"',), ('cause=~"traffic|utilisation"',))
+    )
+    answered, asked = (_sources(state, selector) for state in ("answered", "asked"))
+    excused = f"({of_size} < 0 and {_JOIN} {smaller} or {of_all} and {_JOIN} {answered} < {_JOIN} {asked})"
     return [
         alert(
             "LlmCostDrift",
-            f"abs({series(names.DRIFT_FRACTION.name, selector)}) > {_JOIN} {limit}",
+            f"abs({drift}) > {_JOIN} {limit} unless {_JOIN} ({drift} < 0 and {_JOIN} {smaller})",
             "30m",
             "warning",
             "The cost of a query has left the plan",
@@ -116,7 +136,7 @@ def _plan(selector: Mapping[str, str]) -> list[Rule]:
         ),
         alert(
             "LlmCauseDrift",
-            f"abs({series(names.DRIFT_PER_QUERY.name, selector)}) > {_JOIN} group_left () {beyond}",
+            f"abs({parts}) > {_JOIN} group_left () ({limit} * {_JOIN} {planned}) unless on ({FLEET}, cause) {excused}",
             "30m",
             "warning",
             "One assumption of the plan no longer holds: {{ $labels.cause }}",
@@ -135,11 +155,14 @@ def _plan(selector: Mapping[str, str]) -> list[Rule]:
     ]
 
 
+def _sources(state: str, selector: Mapping[str, str]) -> str:
+    return figure(names.SOURCES_ASKED.name, selector, f'state="{state}"')
+
+
 def _exporter(selector: Mapping[str, str], blind_s: float) -> list[Rule]:
-    age, down = series(names.SNAPSHOT_AGE.name, selector), series(names.SOURCE_UP.name, selector)
-    asked, answered = (
-        series(names.SOURCES_ASKED.name, selector, f'state="{state}"') for state in ("asked", "answered")
-    )
+    age = series(names.SNAPSHOT_AGE.name, selector)
+    down = figure(names.SOURCE_UP.name, selector, by=f"{FLEET}, source")
+    asked, answered = (_sources(state, selector) for state in ("asked", "answered"))
     remedy = "While it is blind no other alert on the plan can fire."
     return [
         alert(
@@ -155,13 +178,14 @@ def _exporter(selector: Mapping[str, str], blind_s: float) -> list[Rule]:
             f"{age} > {blind_s:g}",
             "1m",
             "critical",
-            "The figures of `planner export` are old",
-            "The last reading that told anything is {{ $value | humanizeDuration }} old. llm_exporter_troubles_total "
-            f"says by reason what goes wrong, the exporter's own page says it in words. {remedy}",
+            "Nothing is known of the fleet any more: the figures of `planner export` are old",
+            "The last reading that told anything is {{ $value | humanizeDuration }} old: no replica answers, or what "
+            "the exporter reads from does not. llm_exporter_troubles_total says by reason what goes wrong, the "
+            f"exporter's own page says it in words. {remedy}",
         ),
         alert(
             "LlmSourceDown",
-            f"count by ({FLEET}) ({down} == 0) or {_JOIN} {asked} - ignoring (state) {answered} > 0",
+            f"count by ({FLEET}) ({down} == 0) or {_JOIN} {asked} - {_JOIN} {answered} > 0",
             "5m",
             "warning",
             "Part of the fleet does not tell how it is",

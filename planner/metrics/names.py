@@ -67,6 +67,12 @@ CACHE_SAVINGS_USD_PER_HOUR = Metric(
 QUERIES_PER_SECOND = Metric(
     "llm_queries_per_second", "gauge", "User queries per second, cached ones included.", unit="reqps"
 )
+FAILED_CALLS = Metric(
+    "llm_failed_calls_per_second",
+    "gauge",
+    "Model calls per second that were aborted or ended in an error.",
+    unit="reqps",
+)
 CAPACITY_QPS = Metric(
     "llm_capacity_queries_per_second",
     "gauge",
@@ -77,13 +83,15 @@ CAPACITY_QPS = Metric(
 HEADROOM = Metric(
     "llm_headroom_fraction",
     "gauge",
-    "Capacity over load, less 1: 0.2 = the load may grow by 20 %; below 0 = overloaded.",
+    "Capacity over load, less 1: 0.2 = the load may grow by 20 %; below 0 = overloaded; at most 0 while a queue "
+    "stands.",
     unit="percentunit",
 )
 REPLICAS = Metric(
     "llm_replicas",
     "gauge",
-    "Replicas: planned, running (they answered), wanted now by the capacity model, spare ones included.",
+    "Replicas: planned, running (they answered), wanted now by the capacity model (at least that while a queue "
+    "stands), spare ones included.",
     ("state",),
 )
 

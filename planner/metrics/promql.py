@@ -1,4 +1,6 @@
-"""PromQL by parts: matchers, and how many requests were slower than a limit by vLLM's latency histograms."""
+"""PromQL by parts: matchers, a fleet's figures, the margin of a day, and how many requests were slower than a limit by
+vLLM's latency histograms.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,7 @@ HISTOGRAM_OF = {
     "e2e": vllm_metrics.E2E,
 }
 FLEET = "model_name, namespace"  # the labels that tell one fleet's series from another's
+DAY_STEP_S, MOST_OF_A_DAY = 300, 260  # of the 288 steps of a day, nine tenths
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
@@ -35,6 +38,27 @@ def series(name: str, selector: Mapping[str, str], *matchers: str) -> str:
 def quoted(value: str) -> str:
     """A text as a PromQL string: its escapes are Go's, and JSON's are among those."""
     return json.dumps(value, ensure_ascii=False)
+
+
+def figure(name: str, selector: Mapping[str, str], *matchers: str, by: str = FLEET) -> str:
+    """A figure of `planner export`, one series a fleet: the largest where two exporters tell it, as for some minutes
+    when one takes over from another. Two on one side of an operator would be an error.
+    """
+    return f"max by ({by}) ({series(name, selector, *matchers)})"
+
+
+def day_margin(margin: str, queries_per_s: str, usd_per_hour: str, revenue: str, on: str) -> str:
+    """USD that the last 24 hours left: margin · queries, and where no query came the bill alone.
+
+    The figures are queries of one series for each set of the labels `on`, margin and revenue in USD a query. Absent
+    until nine tenths of the day are known, and where no revenue has been known for a week: a fleet that nobody says
+    to earn anything is not at a loss.
+    """
+    spent = f"(0 - {usd_per_hour} / 3600 and on ({on}) {queries_per_s} == 0)"  # no query, no margin of a query
+    left = f"({margin} * on ({on}) {queries_per_s} or on ({on}) {spent})[1d:{DAY_STEP_S // 60}m]"
+    known = f"count_over_time({left}) >= {MOST_OF_A_DAY}"
+    earns = f"present_over_time({revenue}[1w:1h])"
+    return f"(sum_over_time({left}) * {DAY_STEP_S} and on ({on}) {known} and on ({on}) {earns})"
 
 
 def slower_share(metric: str, limit_s: float, selector: Mapping[str, str], window: str) -> str:

@@ -8,6 +8,7 @@ from planner.summary.layout import facts, paragraph, section, table
 from planner.summary.words import capitalised, clean, limit_name, milliseconds, number, percent, plural, usd
 
 Document = dict[str, Any]
+MODEL_KEY = "monitor.model_name"
 
 _CAUSES = {
     "traffic": ("traffic", "queries/s"),
@@ -19,6 +20,7 @@ _CAUSES = {
     "price": ("price", "$/GPU-h"),
 }
 _SHARES = ("prefix_hit_rate", "response_hit_rate")
+_NEGLIGIBLE = 0.0005  # of the cost: digits of a smaller part would only widen the table
 _VERDICTS = {True: "holds", False: "NO LONGER", None: "not told"}
 
 
@@ -35,7 +37,7 @@ def drift_text(document: Document) -> str:
     lines += section("Money", _money_lines(document))
     lines += section("Taken from the plan, as nobody tells it", _assumed_lines(document))
     lines += section("Notes", _listed(document.get("notes") or []))
-    lines += section("Sources that gave no figure", _listed(_troubles(document)))
+    lines += section("Troubles with the sources", _listed(_troubles(document)))
     return "\n".join(lines)
 
 
@@ -46,7 +48,8 @@ def _answer(document: Document, parts: list[Document]) -> str:
     if fraction is None:
         why = "no query came, or no replica answered"
         verdict = "WITHIN THE PLAN" if document.get("within") else "NOT AS PLANNED"
-        return f"{_first(document)}{verdict}: what a query costs cannot be told: {why} ({bound})."
+        unknown = f"{verdict}: what a query costs cannot be told: {why} ({bound})."
+        return f"{_first(document)}{unknown}{_overload(document)}"
     amount = cost.get("usd_per_query")
     costs = "A query's share of the GPUs is" if amount is None else f"A query costs {usd(amount)},"
     than = "at this hour" if document.get("hour") is not None else "over a day"
@@ -54,7 +57,7 @@ def _answer(document: Document, parts: list[Document]) -> str:
     first = _first(document)
     judged = [part for part in parts if part.get("share") and part.get("holds") is not None]
     beyond = abs(fraction) > (limit or 0.0) or any(part["holds"] is False for part in judged)
-    # Beside a missed service level, or with part of the fleet dark, a cost as planned is no "within the plan".
+    # Beside a missed service level, another model, or a dark part of the fleet, a planned cost is no "within the plan".
     verdict = "NOT AS PLANNED: " if beyond else "" if first else "WITHIN THE PLAN: "
     largest = sorted(judged, key=lambda part: -abs(part["share"]))
     told = [f"{_name(part)} {_signed_percent(part['share'])}" for part in largest if abs(part["share"]) >= 0.005]
@@ -62,8 +65,9 @@ def _answer(document: Document, parts: list[Document]) -> str:
 
 
 def _first(document: Document) -> str:
-    """What comes before any figure: who did not answer, and service levels that are missed."""
-    said = ""
+    """What comes before any figure: another model, who did not answer, and service levels that are missed."""
+    others = [one["text"] for one in document.get("troubles") or [] if one["source"] == MODEL_KEY]
+    said = "".join(f"IS IT THE PLAN'S MODEL? {capitalised(text)}. " for text in others)
     sources = document.get("sources") or {}
     asked, answered = sources.get("asked"), sources.get("answered") or 0
     if asked is not None and answered != asked:
@@ -80,10 +84,12 @@ def _first(document: Document) -> str:
 def _overload(document: Document) -> str:
     """What must not be missed beside a cost that is as planned."""
     room = document.get("capacity") or {}
+    wanted, bound = (room.get("replicas") or {}).get("wanted"), room.get("bound")
+    many = "" if wanted is None else f": {'at least ' if bound else ''}{plural(wanted, 'replica')} wanted"
+    if bound:
+        return f" A QUEUE STANDS BEFORE THE FLEET: it is asked for more than it serves{many}."
     if (room.get("headroom_fraction") or 0.0) >= 0:
         return ""
-    wanted = (room.get("replicas") or {}).get("wanted")
-    many = "" if wanted is None else f": {plural(wanted, 'replica')} wanted"
     return f" THE LOAD IS MORE THAN THE FLEET CARRIES within the service levels{many}."
 
 
@@ -113,17 +119,25 @@ def _part_lines(document: Document, parts: list[Document]) -> list[str]:
                 show(part.get("actual")),
                 number(part.get("ratio")),
                 number(part.get("factor")),
-                usd(part.get("usd_per_query")),
-                "–" if part.get("share") is None else _signed_percent(part["share"]),
+                *_amounts(part.get("usd_per_query"), part.get("share")),
                 "not judged" if part.get("holds") is None and part.get("share") else _VERDICTS[part.get("holds")],
             ]
         )
     total = document.get("total") or {}
     cost, planned = document.get("cost") or {}, document.get("planned") or {}
-    whole = "–" if total.get("fraction") is None else _signed_percent(total["fraction"])
     amounts = [usd(planned.get("usd_per_query")), usd(cost.get("usd_per_query"))]
-    rows.append(["whole", "$/query", *amounts, "", "", usd(total.get("usd_per_query")), whole, ""])
+    whole = _amounts(total.get("usd_per_query"), total.get("fraction"))
+    rows.append(["whole", "$/query", *amounts, "", "", *whole, ""])
     return table(rows, "<<>>>>>><")
+
+
+def _amounts(amount_usd: float | None, share: float | None) -> list[str]:
+    """Dollars and share of the cost; of a negligible part no digits."""
+    if share is None:
+        return [usd(amount_usd, 2), "–"]
+    if 0 < abs(share) < _NEGLIGIBLE:
+        return ["–" if amount_usd is None else "≈ $0", "≈ 0 %"]
+    return [usd(amount_usd, 2), _signed_percent(share)]
 
 
 def _broken_lines(parts: list[Document]) -> list[str]:
@@ -139,10 +153,17 @@ def _capacity(document: Document) -> str:
     replicas = room.get("replicas") or {}
     said = []
     if room.get("qps") is not None:
-        said.append(f"The replicas that run, less the spare ones, carry {number(room['qps'])} queries/s.")
+        said.append(f"The replicas that run, less spare ones, carry {number(room['qps'])} queries/s.")
+    if room.get("load_qps") is not None:
+        said.append(f"Asked for: {number(room['load_qps'])} queries/s.")
+    least = "at least " if room.get("bound") else ""
     if room.get("headroom_fraction") is not None:
-        said.append(f"Headroom over the load: {percent(room['headroom_fraction'])}.")
-    known = [f"{number(replicas[key])} {key}" for key in ("planned", "running", "wanted") if key in replicas]
+        said.append(f"Headroom over the load: {'at most ' if least else ''}{percent(room['headroom_fraction'])}.")
+    known = [
+        f"{least if key == 'wanted' and replicas[key] is not None else ''}{number(replicas[key])} {key}"
+        for key in ("planned", "running", "wanted")
+        if key in replicas
+    ]
     if known:
         said.append(f"Replicas: {', '.join(known)}.")
     return " ".join(said)

@@ -71,7 +71,8 @@ class Endpoints:
         models = sorted(frozenset[str]().union(*(reading.models for reading in readings.values())))
         if len(models) > 1:
             return self._observed({}, 0.0, [*troubles, two_models(models)])
-        self.model_name = models[0] if models else self.model_name
+        found = models[0] if models else None
+        self.model_name = found or self.model_name
         spans: dict[str, Span] = {}
         for source, reading in list(readings.items()):
             restarted, span = self._pasts[source].add(reading), self._pasts[source].span()
@@ -88,6 +89,7 @@ class Endpoints:
             if span is not None:
                 spans[source] = span
         told = figures(list(readings.values()), list(spans.values()), self._percentiles, self._engines_each)
+        told["model_name"] = found
         return self._observed(told, max((span.seconds for span in spans.values()), default=0.0), troubles)
 
     def _observed(self, told: dict[str, Any], window_s: float, troubles: Sequence[Trouble]) -> Observed:

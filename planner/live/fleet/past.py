@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -16,13 +17,16 @@ MARKS = 60  # kept of a window, however often it is read
 
 
 class Span(NamedTuple):
-    """What happened in `seconds`: increases of counters, readings and those with work, restarts."""
+    """What happened in `seconds`: increases of counters, readings and those with work, restarts, and how many requests
+    more wait (None where the queue is not told throughout).
+    """
 
     seconds: float
     increases: Mapping[Key, float]
     readings: int
     busy: int
     restarts: int
+    queued: float | None = None
 
     @property
     def several(self) -> bool:
@@ -38,6 +42,7 @@ class _Mark(NamedTuple):
     readings: int
     busy: int
     restarts: int
+    queued: float  # NaN where the queue was not told
 
 
 class Past:
@@ -54,16 +59,19 @@ class Past:
         self._last: NDArray[np.float64] = np.empty(0)
         self._marks: deque[_Mark] = deque()
         self._newest: _Mark | None = None
+        self._waiting = math.nan
 
     def add(self, reading: Reading) -> bool:
         """Take in a reading; whether the server was restarted since the one before."""
         keys = tuple(reading.counts)
         values = np.fromiter(reading.counts.values(), np.float64, len(keys))
         before = self._newest
+        waited, self._waiting = self._waiting, math.nan if reading.waiting is None else reading.waiting
         most_s = self._window_s + self._slack_s
-        if before is None or keys != self._keys or reading.at_s - before.at_s > most_s:
+        unlike = keys != self._keys or math.isnan(waited) != math.isnan(self._waiting)
+        if before is None or unlike or reading.at_s - before.at_s > most_s:
             self._keys, self._last = keys, values
-            self._newest = _Mark(reading.at_s, values, 0, 0, 0)
+            self._newest = _Mark(reading.at_s, values, 0, 0, 0, 0.0 * self._waiting)
             self._marks = deque([self._newest])
             return False
         moved = values - self._last
@@ -75,6 +83,7 @@ class Past:
             before.readings + 1,
             before.busy + (reading.running > 0),
             before.restarts + restarted,
+            before.queued + self._waiting - (0.0 if restarted else waited),  # what waited at a restart is lost
         )
         self._forget(reading.at_s)
         if reading.at_s - self._marks[-1].at_s >= self._window_s / MARKS:
@@ -96,4 +105,5 @@ class Past:
             newest.readings - oldest.readings,
             newest.busy - oldest.busy,
             newest.restarts - oldest.restarts,
+            None if math.isnan(newest.queued) else newest.queued - oldest.queued,
         )

@@ -5,33 +5,35 @@ Its clock rules: the window ends when it says it is now. A token for it comes fr
 
 from __future__ import annotations
 
-import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Set as AbstractSet
+from typing import Any
 from urllib.parse import urlencode
 
 from planner import vllm_metrics as names
 from planner.errors import EndpointError
-from planner.live.endpoint import Answer, connect
+from planner.live.endpoint import connect
+from planner.live.fleet.answers import TOKEN_VARIABLE, Sample, samples_of
 from planner.live.fleet.clock import Clock
+from planner.live.fleet.coverage import LEAST_SAMPLES, filled_s
 from planner.live.fleet.endpoints import source_name
-from planner.live.fleet.promql import FIGURE, MODELS, expressions, question, selector
+from planner.live.fleet.promql import DOWN, FIGURE, MODELS, expressions, question, resolution_s, selector
 from planner.live.fleet.reading import LATENCIES, trouble_of, two_models
 from planner.live.fleet.sums import PERCENTILES
-from planner.observed import FLEET, Observed, Trouble, believable
+from planner.observed import FLEET, SIGNED, Observed, Trouble, believable
 from planner.scenario.monitor import Monitor
 from planner.units import MS_PER_S
 
-TOKEN_VARIABLE = "PROMETHEUS_TOKEN"
 KEY = "monitor.prometheus_url"
 PATH = "/api/v1/query"
 ANSWER_S = 20.0
 LONGEST_URL = 1500
 SKEW_S = 5.0
 STALE_INTERVALS = 2
-LEAST_COVERED = 0.5  # of the window
+MOST_SILENT = 0.5  # of the window
+NAMESPACE_KEY = "monitor.namespace"
+RATES = ("requests_per_s", "failed_per_s", "waiting_growth_per_s", "preemptions_per_s")
 OWN = {"queries_promql": "queries_per_s", "revenue_promql": "revenue_usd_per_s", "cost_promql": "cost_usd_per_hour"}
 _FIELDS = (
     "running",
@@ -40,19 +42,13 @@ _FIELDS = (
     "kv_usage_max",
     "requests_per_s",
     "failed_per_s",
+    "waiting_growth_per_s",
     "prompt_tokens",
     "output_tokens",
     "prefix_hit_rate",
     "preemptions_per_s",
     "busy_share",
 )
-
-
-class Sample(NamedTuple):
-    """One element of an answer; a value that is no number is None."""
-
-    labels: Mapping[str, str]
-    value: float | None
 
 
 class Prometheus:
@@ -90,21 +86,25 @@ class Prometheus:
         took_s = self._clock.steady_s() - asked_s
         if isinstance(samples, Trouble):
             return Observed(self._clock.unix_s(), self._monitor.window_s, troubles=(samples,))
-        told = {sample.labels.get(FIGURE, ""): sample.value for sample in samples}
+        told = {_figure(sample): sample.value for sample in samples}
         now_unix_s = told.get("now")
         if now_unix_s is None:
             text = "an answer without the time; is this a Prometheus server?"
             return Observed(self._clock.unix_s(), self._monitor.window_s, troubles=(self._trouble("garbage", text),))
-        troubles = [*self._clocks(now_unix_s - asked_unix_s, took_s), *self._freshness(told)]
-        fleets = [sample.labels for sample in samples if sample.labels.get(FIGURE) == MODELS]
+        troubles = [*self._clocks(now_unix_s - asked_unix_s, took_s), *self._freshness(told), *_unscraped(samples)]
+        fleets = [sample.labels for sample in samples if _figure(sample) == MODELS]
         models = sorted({labels.get("model_name", "") for labels in fleets})
         fault = self._unusable(told, models)
         if fault is not None:
             return Observed(now_unix_s, self._monitor.window_s, troubles=(*troubles, fault))
         self.model_name = next(iter(models), None) or self.model_name
-        if len({labels.get("namespace") for labels in fleets}) == 1:
-            self.namespace = fleets[0].get("namespace")
+        troubles += self._namespaces({labels.get("namespace", "") for labels in fleets})
         figures: dict[str, Any] = {name: told.get(name) for name in _FIELDS}
+        filled_s = self._filled_s(told)
+        for name in RATES:
+            rate = figures[name]
+            known = rate is not None and filled_s is not None
+            figures[name] = rate * self._monitor.window_s / filled_s if known else None
         figures["replicas"] = (told["engines"] or 0.0) / self._engines_each
         for key, name in OWN.items():
             answer = self._own(key)
@@ -123,9 +123,10 @@ class Prometheus:
             troubles.append(self._trouble("restarted", text))
         seen = Observed(
             now_unix_s,
-            self._monitor.window_s,
+            self._monitor.window_s if filled_s is None else filled_s,
             **figures,
             latencies_ms=latencies,
+            model_name=next(iter(models), None) or None,
             restarts=restarts,
             troubles=tuple(troubles),
         )
@@ -141,10 +142,10 @@ class Prometheus:
             return two_models(models)
         if (told.get("jobs") or 1.0) > 1:
             return self._trouble("impossible", "two scrape jobs read the same replicas: requests would count twice")
-        negative = [field for field in _FIELDS if (told.get(field) or 0.0) < 0]
+        negative = [field for field in _FIELDS if field not in SIGNED and (told.get(field) or 0.0) < 0]
         if negative:
             return self._trouble("impossible", f"{negative[0]} is {told[negative[0]]:g}")
-        if (told.get("newest_age_s") or 0.0) > self._monitor.window_s * LEAST_COVERED:
+        if (told.get("newest_age_s") or 0.0) > self._monitor.window_s * MOST_SILENT:
             return self._trouble("stale", "half the window or more has no readings: figures are left out")
         return None
 
@@ -160,11 +161,25 @@ class Prometheus:
         if oldest_s is not None and oldest_s > limit_s:
             rule = f"more than {STALE_INTERVALS} x monitor.interval_s (={self._monitor.interval_s:g}) ago"
             troubles.append(self._trouble("stale", f"a replica was last scraped {oldest_s:.0f} s ago, {rule}"))
-        covered_s = told.get("covered_s")
-        if covered_s is not None and covered_s < LEAST_COVERED * self._monitor.window_s:
-            text = f"series reach back {covered_s:.0f} s of {self._monitor.window_s:g} s: rates are too low until then"
+        if self._filled_s(told) is None:
+            reach = f"series reach back {told['covered_s']:.0f} s of {self._monitor.window_s:g} s"
+            text = f"{reach}: rates are left out until there are {LEAST_SAMPLES} samples"
             troubles.append(self._trouble("missing", text))
         return troubles
+
+    def _filled_s(self, told: Mapping[str, float | None]) -> float | None:
+        oldest_s, newest_s, samples = (told.get(name) for name in ("covered_s", "newest_age_s", "samples"))
+        return filled_s(self._monitor.window_s, oldest_s, newest_s, samples, resolution_s(self._monitor))
+
+    def _namespaces(self, found: AbstractSet[str]) -> list[Trouble]:
+        """Take over the fleet's namespace; where there are several, say so."""
+        if len(found) == 1:
+            self.namespace = next(iter(found)) or None
+        if len(found) < 2:
+            return []
+        shown = ", ".join(sorted(name or "(none)" for name in found)[:5])
+        text = f"series of {len(found)} namespaces are summed: {shown}; is it one fleet? If not, say which one"
+        return [Trouble(NAMESPACE_KEY, "impossible", text)]
 
     def _own(self, key: str) -> float | Trouble | None:
         """What one of the user's own queries gives: one number, or None where it gives nothing."""
@@ -194,31 +209,20 @@ class Prometheus:
                 answer = self._endpoint.get(path, patience_s)
         except EndpointError as error:
             return trouble_of(self._source, error)
-        return self._samples(answer)
-
-    def _samples(self, answer: Answer) -> list[Sample] | Trouble:
-        """The elements of an answer: those of a vector, or the one number of a scalar."""
-        if answer.status in (401, 403):
-            return self._trouble("down", f"HTTP {answer.status}; put a token into the environment as {TOKEN_VARIABLE}")
-        try:
-            document = json.loads(answer.text)
-            if document["status"] != "success":
-                return self._trouble("garbage", f"it says: {str(document['error'])[:300]}")
-            data = document["data"]
-            if data["resultType"] == "scalar":
-                return [Sample({}, _number(data["result"][1]))]
-            if data["resultType"] != "vector":
-                return self._trouble("garbage", f"gives a {str(data['resultType'])[:20]}, must be one number at a time")
-            return [Sample(dict(row["metric"]), _number(row["value"][1])) for row in data["result"]]
-        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
-            if answer.status != 200:
-                return self._trouble("down", f"HTTP {answer.status}; is this a Prometheus server?")
-            return self._trouble("garbage", "no answer of Prometheus' API; is this a Prometheus server?")
+        return samples_of(answer, self._source)
 
     def _trouble(self, reason: str, text: str) -> Trouble:
         return Trouble(self._source, reason, text)
 
 
-def _number(text: str) -> float | None:
-    value = float(text)
-    return value if math.isfinite(value) else None
+def _unscraped(samples: Sequence[Sample]) -> list[Trouble]:
+    """The fleet's targets whose last scrape failed, each a trouble of its own: the server is well."""
+    names = [(one.labels.get("instance", ""), one.labels.get("pod", "")) for one in samples if _figure(one) == DOWN]
+    return [
+        Trouble(instance or pod or FLEET, "down", f"Prometheus cannot scrape {pod or 'it'}: up is 0")
+        for instance, pod in sorted(names)
+    ]
+
+
+def _figure(sample: Sample) -> str:
+    return sample.labels.get(FIGURE, "")

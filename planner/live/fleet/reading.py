@@ -13,7 +13,7 @@ from planner.live.metrics import Scrape, parse_scrape
 from planner.observed import ROUNDING, Trouble
 
 MOST_SCRAPE_BYTES = 8_000_000  # an engine's exposition has some 60 kB
-ENDED_WELL = ("stop", "length")  # values of `finished_reason`
+ENDED_WELL = ("stop", "length", "repetition")  # values of `finished_reason`: an answer came, whole or cut off
 ENDED_BADLY = ("abort", "error")
 GOOD, FAILED = "requests that ended well", "requests that failed"
 COUNTERS = (

@@ -39,7 +39,9 @@ def figures(
     if not spans:
         return found
     rates = _rates(spans)
+    growths = [span.queued / span.seconds for span in spans if span.queued is not None]
     found |= {
+        "waiting_growth_per_s": math.fsum(growths) if len(growths) == len(spans) else None,
         "requests_per_s": rates.get(GOOD),
         "failed_per_s": rates.get(FAILED),
         "preemptions_per_s": rates.get(names.PREEMPTIONS_TOTAL),
