@@ -148,11 +148,12 @@ def _exporter() -> list[Panel]:
         ),
         lines(
             "Sources asked and answered",
-            "Where fewer answer than are asked, all sums are of the others.",
+            "Where fewer answer than are asked, all sums are of the others. Dead: targets that Prometheus cannot read.",
             "none",
             [
                 Query(llm(names.SOURCES_ASKED, 'state="answered"'), "answered", "total"),
                 Query(llm(names.SOURCES_ASKED, 'state="asked"'), "asked", "plan"),
+                Query(llm(names.DEAD_TARGETS), "dead targets"),
             ],
         ),
         lines("Troubles", "Readings that failed, by what was wrong.", "none", [Query(troubles, "{{reason}}")]),

@@ -61,6 +61,8 @@ def alerts() -> str:
     head = (
         "# Written by `python -m dashboards.build` for the service levels of examples/ai-search.yaml.\n"
         "# `planner manifests PLAN` writes the same rules for a plan of your own.\n"
+        "# They are of a fleet of one size. For one that follows its load LlmReplicasMissing is another:\n"
+        "# `planner manifests PLAN --autoscale` writes it, and alert_groups(…, missing=missing_of_load) gives it.\n"
     )
     return head + yaml.safe_dump({"groups": groups}, sort_keys=False, allow_unicode=True, width=120)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.response_cache import response_hit_rate
 from planner.scenario import Scenario
 from planner.simulation.load import Load, Prefixes, Stage
 from planner.workload.sessions import turns_due
@@ -75,8 +76,9 @@ def _warmup(
 
 def reaching_qps(scenario: Scenario) -> float:
     """Queries per second that the response cache leaves to the model."""
-    cache = scenario.query.response_cache
-    return (scenario.traffic.peak_qps or 0.0) * (1.0 if cache is None else 1.0 - cache.hit_rate)
+    if scenario.traffic.peak_qps is None:
+        return 0.0
+    return scenario.traffic.peak_qps * (1.0 - response_hit_rate(scenario))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """How many GPUs serve this many queries per second within these latencies, and what does one query cost?
 
-`Scenario.load(path)` reads the question; `plan`, `simulate` and `capacity` answer it, `report_page` makes a page of a
-plan's document. Names are imported when they are first used, because the simulator brings a compiler with it.
+`Scenario.load(path)` reads the question; `plan`, `simulate`, `simulate_days` and `capacity` answer it, `report_page`
+makes a page of a plan's document. Names are imported when they are first used, because the simulator brings a compiler
+with it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from planner.days import Days, simulate_days
     from planner.deployment import Simulation, simulate
     from planner.errors import InputError, PlannerError
     from planner.planning import Plan, plan
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Capacity": "planner.sizing",
+    "Days": "planner.days",
     "InputError": "planner.errors",
     "Plan": "planner.planning",
     "PlannerError": "planner.errors",
@@ -28,10 +31,12 @@ _HOMES = {
     "plan": "planner.planning",
     "report_page": "planner.report.page",
     "simulate": "planner.deployment",
+    "simulate_days": "planner.days",
 }
 
 __all__ = [
     "Capacity",
+    "Days",
     "InputError",
     "Plan",
     "PlannerError",
@@ -41,6 +46,7 @@ __all__ = [
     "plan",
     "report_page",
     "simulate",
+    "simulate_days",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ class StepCost:
     with a 0 that is never read.
 
     `frontend_s + frontend_token_s · prompt` passes in the API server before the engine sees a request.
+
+    `ranks_tokens_s`, empty or as long as `tokens_s`, is the part of `tokens_s` that hangs on the tokens of all
+    data-parallel ranks together (routed experts, their exchange); `tokens_s` has it for ranks of T tokens each.
     """
 
     tokens_s: NDArray[np.float64]
@@ -38,6 +41,7 @@ class StepCost:
     prefill_step_s: float = 0.0
     frontend_s: float = 0.0
     frontend_token_s: float = 0.0
+    ranks_tokens_s: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def step_s(self, decodes: Iterable[int], prefills: Iterable[tuple[int, int]]) -> float:
         """Seconds of one step.

@@ -48,6 +48,7 @@ class Observed:
     replicas: float | None = None  # that answered: engines, over those that one replica has (data_parallel_size)
     asked: int | None = None  # addresses; None where Prometheus says who there is
     answered: int | None = None  # of them
+    dead_targets: int | None = None  # of the fleet's scrape jobs, whose last scrape failed; None without Prometheus
     requests_per_s: float | None = None
     failed_per_s: float | None = None  # model calls that were aborted or ended in an error
     prompt_tokens: float | None = None  # mean of a model call
@@ -92,7 +93,7 @@ SCHEMA_VERSION = 1
 SHARES = ("prefix_hit_rate", "kv_usage_mean", "kv_usage_max", "busy_share")
 GROWTH = "waiting_growth_per_s"
 SIGNED = (GROWTH, "revenue_usd_per_s")
-COUNTS = ("asked", "answered", "restarts")
+COUNTS = ("asked", "answered", "dead_targets", "restarts")
 MOST_UNIX_S, MOST, LEAST = 1e11, 1e15, 1e-15  # between them ratios of rates stay numbers
 
 

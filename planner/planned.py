@@ -15,6 +15,7 @@ from typing import Any
 from planner.catalogue.hardware import gpu_name
 from planner.catalogue.models import model as find_model
 from planner.errors import DataFileError, UnknownNameError
+from planner.response_cache import read_hit_rate, stated
 from planner.scenario import Scenario
 from planner.units import HOURS_PER_DAY, HOURS_PER_YEAR, S_PER_HOUR
 
@@ -95,7 +96,7 @@ def planned(document: Any, where: str = "plan document", base: Path | None = Non
     if spare >= replicas:
         raise read.broken("fleet.spare_replicas", spare, f"must be less than fleet.replicas (={replicas})")
     has = {key: isinstance(document.get(key), Mapping) for key in ("cost", "revenue")}
-    cache = scenario.query.response_cache
+    hit_rate = read_hit_rate(document, scenario, where)
     hours = document.get("day")
     if not isinstance(hours, list) or len(hours) != HOURS_PER_DAY:
         raise read.broken("day", None, f"must have {HOURS_PER_DAY} hours")
@@ -103,7 +104,7 @@ def planned(document: Any, where: str = "plan document", base: Path | None = Non
     return Planned(
         document=document,
         scenario=scenario,
-        pinned=fixed,
+        pinned=stated(fixed, hit_rate),
         seed=read.count("seed", 0),
         model_name=read.text("model.name"),
         hf_repo=None if read.mapping("model").get("hf_repo") is None else read.text("model.hf_repo"),
@@ -113,7 +114,7 @@ def planned(document: Any, where: str = "plan document", base: Path | None = Non
         gpus_per_replica=read.count("fleet.gpus_per_replica", 1),
         engines_per_replica=read.count("fleet.engine.data_parallel_size", 1),
         queries_per_s=tuple(read.rate(f"day.{hour}.queries") / S_PER_HOUR for hour in range(HOURS_PER_DAY)),
-        uncached_share=1.0 if cache is None else 1.0 - cache.hit_rate,
+        uncached_share=1.0 - hit_rate,
         requests_per_query=sum(stage.calls * stage.samples for stage in scenario.query.stages) or 1,
         at_peak=read.mapping("at_peak"),
         usd_per_hour=read.number("cost.usd_per_hour", 0.0) if has["cost"] else None,

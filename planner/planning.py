@@ -20,8 +20,10 @@ from planner.deployment import (
     bands,
     default_queries,
     fleet_document,
+    refuse_failures,
     run_document,
     warnings_document,
+    with_hits,
 )
 from planner.economics import Demand, Economics, LoadShape, Size, load_shape, unit_economics, utilisation_by_hour
 from planner.errors import ScenarioError
@@ -35,11 +37,13 @@ from planner.pricing import (
     training_of,
 )
 from planner.provenance import weakest_first
+from planner.response_cache import cache_document, response_hit_rate
 from planner.scenario import Scenario
 from planner.simulation.load import Load, typical
 from planner.simulation.outcome import BATCHES, CONFIDENCE, Latencies, Outcome
 from planner.sizing import LEAST_REQUESTS, Probe, Search, Sized, search
 from planner.sizing.day import DAY_LEVELS, DayRuns
+from planner.sizing.spare import spare_proof
 from planner.summary import plan_text
 from planner.units import MS_PER_S
 
@@ -54,6 +58,7 @@ NOTHING: dict[str, Any] = {
     "at_peak": None,
     "one_fewer": None,
     "one_fewer_gap": "",
+    "spare_proof": None,
     "day": [],
     "capacity_curve": [],
     "distributions": {},
@@ -110,6 +115,7 @@ def plan(
     if requests is not None and requests < LEAST_REQUESTS:
         rule = f"must be at least {LEAST_REQUESTS}: fewer give no confidence interval"
         raise ScenarioError("requests", requests, rule, str(LEAST_REQUESTS))
+    refuse_failures(scenario, "plan")
     training_of(scenario)  # a GPU that the catalogue has not is refused before the search
     found = search(scenario, seed, requests or default_queries(scenario), progress or (lambda what, done, total: None))
     document = {
@@ -117,6 +123,7 @@ def plan(
         "scenario": scenario.as_dict(),
         "seed": seed,
         "warnings": warnings_document(_judged(found)),
+        "response_cache": cache_document(scenario),
         "feasible": found.chosen is not None,
         **(NOTHING if found.chosen is None else _answer(scenario, seed, found.chosen, worlds)),
         "alternatives": _alternatives(scenario, seed, found),
@@ -156,6 +163,7 @@ def _answer(scenario: Scenario, seed: int, chosen: Sized, worlds: int) -> dict[s
         "at_peak": at_peak,
         "one_fewer": None if fewer is None else _served(scenario, deployment, fewer, seed, worlds),
         "one_fewer_gap": "" if fewer is None else fewer.broken(),
+        "spare_proof": spare_proof(deployment, scenario, peak.load, chosen.replicas, seed),
         "day": answers["day"],
         "capacity_curve": [probe.row("serving") for probe in sorted(chosen.size.probes, key=lambda p: (p.at, p.full))],
         "distributions": peak.outcome.histograms() | _token_histograms(peak.load),
@@ -175,7 +183,7 @@ def _answer(scenario: Scenario, seed: int, chosen: Sized, worlds: int) -> dict[s
 def _served(scenario: Scenario, deployment: Deployment, probe: Probe, seed: int, worlds: int) -> dict[str, Any]:
     """A simulated size with its bands."""
     around = bands(deployment, scenario, probe.outcome, probe.load, int(probe.at), seed, worlds)
-    return run_document(deployment, probe.load, probe.outcome, around)
+    return run_document(deployment, probe.load, probe.outcome, around) | with_hits(scenario, probe.load, probe.outcome)
 
 
 # --- revenue and the day ---
@@ -221,7 +229,11 @@ def _utilisation(
     peak_qps = scenario.traffic.peak_qps
     if peak_qps is None:
         return utilisation_by_hour(demand, [(demand.peak_qps, at_peak.figures["utilisation"])])
-    points = [(level * peak_qps, day.at(level, replicas).figures["utilisation"]) for level in DAY_LEVELS]
+    reaching = 1.0 - response_hit_rate(scenario)
+    points = []
+    for level in DAY_LEVELS:
+        alike = level * (1.0 - response_hit_rate(day.quiet(level))) / reaching  # load of the model, of the peak's
+        points.append((alike * peak_qps, day.at(level, replicas).figures["utilisation"]))
     return utilisation_by_hour(demand, points)
 
 

@@ -24,7 +24,7 @@ COST = StepCost(
     frontend_s=FRONTEND_S,
     frontend_token_s=FRONTEND_TOKEN_S,
 )
-ROUTINGS = ("random", "round_robin", "least_loaded")
+ROUTINGS = ("random", "round_robin", "least_loaded", "power_of_two", "session_affinity", "prefix_aware")
 SHAPES = (
     (Stage("answer"),),
     (Stage("answer"),),
@@ -35,7 +35,7 @@ SHAPES = (
 IN_TIME = {"busy_s", "running_s", "waiting_s", "kv_block_s"}
 COUNTS = {
     *("steps", "kv_peak_blocks", "prefill_tokens", "decode_tokens", "context_tokens", "preemptions"),
-    *("queried_tokens", "hit_tokens", "requeried_tokens", "rehit_tokens"),
+    *("queried_tokens", "hit_tokens", "requeried_tokens", "rehit_tokens", "evicted_blocks"),
 }
 LEDGER = sorted(IN_TIME | COUNTS)
 

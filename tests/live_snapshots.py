@@ -152,7 +152,10 @@ def begun() -> Snapshot:
     first = [0.0448, 0.0094, 0.0041, 0.0022, 0.0014]
     costs = [*first, *(0.0011 + 0.00005 * math.sin(index) for index in range(26))]
     start_s = NOW - 60.0 * (len(costs) - 1)
-    moments = [Moment(start_s + 60.0 * index, 0.12 / cost, cost, 0.001005) for index, cost in enumerate(costs)]
+    moments = [
+        Moment(start_s + 60.0 * index, 0.12 / cost, cost, 0.001005, min(12.0 + 60.0 * index, 300.0))
+        for index, cost in enumerate(costs)
+    ]
     return whole(history=tuple(moments))
 
 

@@ -4,7 +4,8 @@ Notation of the file. Ids of blocks are runs, `6..32 3..1` = 6, 7 … 32, 3, 2, 
 from 0 up, then 500 and 501. `scheduled` reads `A 8+1` = request A computes 1 token after 8 that are there; `admitted`
 reads `B 8/9` = B came in and 8 of its 9 tokens were hit. `free` is the length of the free queue before schedule(),
 after it and after the update. A step without a key has nothing there. Requests are added before the call that they
-name, aborts follow in the same call; calls that are left out found the engine idle.
+name, aborts follow in the same call; calls that are left out found the engine idle. With `async_scheduling` the update
+of a call is that of the step before; nothing is updated where no step was under way.
 
 Only the standard library is used, because tools/drive_vllm_scheduler.py reads it inside vLLM's own environment.
 """
@@ -73,10 +74,11 @@ class Case:
     totals: dict[str, int]
 
 
-def load_cases(path: Path = TABLE) -> list[Case]:
-    """All cases of the table."""
-    table = json.loads(path.read_text())
-    return [read_case(raw, table["defaults"]) for raw in table["cases"]]
+def load_cases(asynchronous: bool = False) -> list[Case]:
+    """The table's cases for one of the two ways of scheduling."""
+    table = json.loads(TABLE.read_text())
+    cases = [read_case(raw, table["defaults"]) for raw in table["cases"]]
+    return [case for case in cases if case.settings["async_scheduling"] == asynchronous]
 
 
 def read_case(raw: dict[str, Any], defaults: dict[str, Any]) -> Case:
@@ -89,7 +91,7 @@ def read_case(raw: dict[str, Any], defaults: dict[str, Any]) -> Case:
         aborts={int(call): ids.split() for call, ids in raw.get("aborts", {}).items()},
         throttled=read_ids(raw.get("throttled", "")),
         calls=raw.get("calls"),
-        steps=[_step(step) for step in raw["steps"]],
+        steps=[_step(step) for step in raw.get("steps", [])],
         totals=raw.get("totals", {}),
     )
 

@@ -136,7 +136,7 @@ def test_what_cannot_be_is_refused(slo, selector, expected):
 
 def test_spare_replicas_and_the_blind_time_are_the_plans():
     found = {rule["alert"]: rule["expr"] for rule in alerts(spare_replicas=2, blind_s=900)}
-    assert '(llm_replicas{state="planned"})) - 2 unless' in found["LlmReplicasMissing"]
+    assert found["LlmReplicasMissing"].endswith('(llm_replicas{state="planned"}) - 2)')
     assert found["LlmExporterBlind"].endswith(" > 900")
     assert series("up", {}) == "up"
 

@@ -62,16 +62,8 @@ def test_a_response_cache_beside_a_closed_loop_is_not_supported_yet() -> None:
 
 RESERVED = [
     ("query/classes", [{"name": "gold"}], "query.classes"),
-    ("fleet/autoscaler", {"target": 1}, "fleet.autoscaler"),
-    ("fleet/failures", {"mtbf_h": 1}, "fleet.failures"),
     ("fleet/pools", [], "fleet.pools"),
-    ("fleet/routing", "prefix_aware", "fleet.routing (=prefix_aware)"),
-    ("fleet/routing", ["random", "power_of_two"], "fleet.routing (=power_of_two)"),
-    ("fleet/routing", "session_affinity", "fleet.routing (=session_affinity)"),
     ("engine/speculative", {"tokens": 3}, "engine.speculative"),
-    ("query/response_cache/ttl_s", 60, "query.response_cache.ttl_s (=60)"),
-    ("query/response_cache/popularity", {}, "query.response_cache.popularity"),
-    ("query/response_cache/capacity_queries", 9, "query.response_cache.capacity_queries (=9)"),
 ]
 
 

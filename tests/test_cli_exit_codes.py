@@ -149,6 +149,31 @@ def test_ctrl_c_says_interrupted_and_leaves_no_file(tmp_path):
     assert not out.exists()
 
 
+IMPORTING = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Interrupted(MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == "planner.cli.plan":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+sys.argv = ["planner", "--version"]
+"""
+ENTRIES = [
+    "import runpy; runpy.run_module('planner', run_name='__main__')",  # python -m planner
+    "from planner.cli import main; main()",  # the installed command
+]
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_ctrl_c_while_the_command_is_imported_is_no_traceback(entry):
+    command = [sys.executable, "-c", IMPORTING + entry]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (130, "", "interrupted\n") == (done.returncode, done.stdout, done.stderr)
+
+
 BUSY = """
 import sys, threading, time
 from concurrent.futures import ThreadPoolExecutor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,10 @@ from planner.drift.capacity import serving_of
 from planner.drift.mends import utilisation
 from planner.drift.model import FleetModel
 from planner.drift.queries import Shape
+from planner.exporter.collector import exposition
+from planner.exporter.page_words import states
 from planner.planned import planned
+from tests.live_snapshots import whole
 
 QUEUE = {"running": 40.0, "waiting": 90.0}
 USD_PER_HOUR = 4.0
@@ -74,6 +78,49 @@ def test_calls_that_are_not_answered_use_up_headroom_and_cost_nothing_more(
     assert "Asked for: 50 queries/s." in words
 
 
+UNTOLD: list[tuple[str, dict[str, Any], int | None]] = [  # (why there is no headroom to bound, window, replicas wanted)
+    ("no query is answered", {"requests_per_s": 0.0, "queries_per_s": 0.0}, 6),
+    ("nobody tells the rate", {"requests_per_s": None, "queries_per_s": None}, 6),
+    ("a load beyond what is simulated", {"requests_per_s": 400.0, "queries_per_s": 400.0}, 6),
+    ("nobody tells the replicas", {"replicas": None}, None),
+]
+
+
+@pytest.mark.parametrize(("because", "changes", "wanted"), UNTOLD)
+def test_a_queue_makes_headroom_where_none_could_be_told(
+    model: FleetModel, because: str, changes: dict[str, Any], wanted: int | None
+) -> None:
+    calm, queued = (drift(demo(), window(demo(), **changes, **more), model) for more in ({}, QUEUE))
+    assert room(calm)["headroom_fraction"] is None, because
+    assert (True, 0.0) == (room(queued)["bound"], room(queued)["headroom_fraction"]), because
+    least = room(queued)["replicas"]["wanted"]
+    assert (room(calm)["replicas"]["wanted"] if wanted is None else wanted) == least, because
+    shown = whole(observed=window(demo(), **changes, **QUEUE), drift=queued.document)
+    assert ("overloaded", "bad") in states(shown, queued.document), because
+
+
+def test_a_queue_makes_headroom_without_a_capacity_model() -> None:
+    found = drift(demo(), window(demo(), **QUEUE), FleetModel(None, "closed demand"))
+    assert (None, 0.0, 6) == (room(found)["qps"], room(found)["headroom_fraction"], room(found)["replicas"]["wanted"])
+    assert "at least 6 replicas wanted" in " ".join(str(found).split())
+
+
+def test_of_part_of_a_fleet_no_headroom_is_told_with_a_queue_either(model: FleetModel) -> None:
+    found = drift(demo(), window(demo(), asked=6, answered=5, **QUEUE), model)
+    assert (True, None) == (room(found)["bound"], room(found)["headroom_fraction"])
+
+
+def test_one_number_of_replicas_is_wanted_in_words_figures_and_metrics(model: FleetModel) -> None:
+    """Eight run, five were planned, one would do for so light a load; a queue stands all the same."""
+    light = {"queries_per_s": 10.0, "requests_per_s": 10.0, "replicas": 8.0}
+    seen = window(demo(), **light, **QUEUE)
+    found = drift(demo(), seen, model, limit=0.1)
+    assert 9 == room(found)["replicas"]["wanted"]
+    assert "run 9 replicas or more instead of 8: a queue stands" == part(found, "utilisation")["mend"]
+    metrics, _ = exposition(whole(observed=seen, drift=found.document), 0.0, "")
+    assert re.search(r'^llm_replicas{[^}]*state="wanted"[^}]*} 9\.0$', metrics.decode(), re.MULTILINE)
+
+
 def test_while_a_queue_stands_headroom_is_no_room(model: FleetModel) -> None:
     """The capacity model says that two replicas would do; 90 requests that wait for five say that it errs."""
     light = {"queries_per_s": 10.0, "requests_per_s": 10.0}
@@ -82,10 +129,10 @@ def test_while_a_queue_stands_headroom_is_no_room(model: FleetModel) -> None:
     assert room(calm)["headroom_fraction"] > 2.0
     assert 0.0 == room(queued)["headroom_fraction"]
     assert room(calm)["replicas"]["wanted"] <= 3
-    assert 5 == room(queued)["replicas"]["wanted"]
+    assert 6 == room(queued)["replicas"]["wanted"]
     words = " ".join(str(queued).split())
-    assert "A QUEUE STANDS BEFORE THE FLEET: it is asked for more than it serves: at least 5 replicas wanted." in words
-    assert "Headroom over the load: at most 0 %. Replicas: 5 planned, 5 running, at least 5 wanted." in words
+    assert "A QUEUE STANDS BEFORE THE FLEET: it is asked for more than it serves: at least 6 replicas wanted." in words
+    assert "Headroom over the load: at most 0 %. Replicas: 5 planned, 5 running, at least 6 wanted." in words
     assert "by how much the queue grows is not told" in words
     assert "QUEUE" not in str(calm)
     mend = part(drift(demo(), window(demo(), **light, **QUEUE), model, limit=0.1), "traffic")["mend"]
@@ -109,7 +156,6 @@ def test_a_queue_before_engines_that_answer_nothing_is_said_first(model: FleetMo
     [
         (5.0, 8, False, "run 8 replicas instead of 5", "as many as the load wants"),
         (5.0, 8, True, "run 8 replicas or more instead of 5: a queue stands", "the load asked for may be more"),
-        (5.0, 5, True, "run 6 replicas or more instead of 5: a queue stands", "those that run do not do"),
         (5.0, None, True, None, "not known"),
     ],
 )
@@ -143,8 +189,8 @@ def test_replicas_that_are_counted_on(replicas: int, spare: int, running: float,
 def test_losing_the_spare_replica_leaves_the_headroom_as_planned() -> None:
     plan = planned(document(fleet__spare_replicas=1))
     model = fleet_model(plan)
-    whole, lost, short = (room(drift(plan, window(plan, replicas=count), model)) for count in (6.0, 5.0, 4.0))
-    assert whole["headroom_fraction"] == lost["headroom_fraction"] > 0
+    complete, lost, short = (room(drift(plan, window(plan, replicas=count), model)) for count in (6.0, 5.0, 4.0))
+    assert complete["headroom_fraction"] == lost["headroom_fraction"] > 0
     assert short["headroom_fraction"] < 0
 
 

@@ -83,8 +83,8 @@ def test_json_is_one_document(plan_file: Path, tmp_path: Path) -> None:
     found = json.loads(result.stdout)
     assert (1, False, 1) == (found["schema_version"], found["within"], result.exit_code)
     assert {
-        "schema_version", "scenario_name", "ended_unix_s", "window_s", "hour", "limit", "within", "sources", "slo",
-        "cost", "planned", "revenue", "margin", "parts", "total", "capacity", "savings", "quantities", "assumed",
+        "schema_version", "scenario_name", "ended_unix_s", "window_s", "hour", "limit", "within", "sources", "model",
+        "slo", "cost", "planned", "revenue", "margin", "parts", "total", "capacity", "savings", "quantities", "assumed",
         "notes", "troubles",
     } == set(found)  # fmt: skip
     by_name = {row["name"]: row for row in found["quantities"]}

@@ -40,10 +40,13 @@ PLANS = [
     ("ai-search", 16),
     ("ai-search-h100", 24),
     ("two-stage-search", 1),
+    ("fan-out-documents", 1),
     ("moe-vs-dense", 12),
     ("demo", 1),
     ("chat-sessions", 1),
     ("subscription-chat", 2),
+    ("response-cache", 1),
+    ("expert-parallel", 1),
 ]
 
 
@@ -63,13 +66,26 @@ def test_a_planned_example_has_a_fleet_its_cost_and_every_candidate(example, can
     assert margin == pytest.approx(document["margin"]["usd_per_query"])
 
 
-@pytest.mark.parametrize("example", ["chat-closed-loop", "two-stage-search", "cpu-tiny", "chat-sessions"])
+@pytest.mark.parametrize(
+    "example", ["chat-closed-loop", "two-stage-search", "cpu-tiny", "chat-sessions", "routing-sessions", "overload"]
+)
 def test_a_simulated_example_has_the_contracts_figures(example):
     document = answer("simulate", example, "--requests", "500")
     assert set() == RUN - set(document)
     assert 0 < document["ttft_ms"]["p50"] <= document["ttft_ms"]["p99"]
     assert document["ttft_ms"]["p99"] <= document["e2e_ms"]["p99"]
     assert 0 < document["utilisation"] <= 1
+
+
+def test_the_example_of_failures_tells_what_each_did():
+    document = answer("simulate", "failures")
+    told = document["failures"]
+    assert ["stop", "slow", "rolling_restart"] == [event["what"] for event in told["events"]]
+    assert 0 == told["lost"]
+    assert told["retried"] > 0
+    for event in told["events"]:
+        assert event["during"]["e2e_ms"]["p99"] > event["after"]["e2e_ms"]["p99"]
+    assert 180.0 == pytest.approx(told["events"][0]["until_s"])
 
 
 def test_the_closed_loop_example_finds_the_most_clients():
@@ -79,6 +95,15 @@ def test_the_closed_loop_example_finds_the_most_clients():
     over = [probe for probe in document["probes"] if not probe["met"]]
     assert over
     assert document["limited_by"]
+
+
+def test_the_autoscaled_example_follows_its_week():
+    document = answer("simulate", "week-autoscaler", "--days", "1")
+    rows, totals, perfect = document["days"], document["totals"], document["perfect"]
+    assert 24 == len(rows)
+    assert totals["queries"] == totals["answered"] > 500_000
+    assert 1.0 == totals["slo_hours_share"]
+    assert perfect["gpu_hours"] < totals["gpu_hours"] < perfect["static"]["gpu_hours"]
 
 
 TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
@@ -100,7 +125,8 @@ def test_the_trace_example_replays_a_file_named_on_the_command_line(tmp_path, mo
 
 def test_every_example_is_run_by_a_test():
     tested = {"ai-search", "two-stage-search", "moe-vs-dense", "chat-closed-loop", "trace-azure", "demo", "cpu-tiny"}
-    tested |= {"ai-search-h100", "chat-sessions", "subscription-chat"}
+    tested |= {"ai-search-h100", "chat-sessions", "subscription-chat", "response-cache", "expert-parallel"}
+    tested |= {"fan-out-documents", "week-autoscaler", "routing-sessions", "overload", "failures"}
     assert tested == {path.stem for path in EXAMPLES}
 
 

@@ -23,7 +23,7 @@ WHOLE = Snapshot(
     interval_s=10.0,
     window_s=60.0,
     stale_after_s=60.0,
-    observed=replace(OBSERVED, failed_per_s=0.5),
+    observed=replace(OBSERVED, failed_per_s=0.5, dead_targets=3),
     drift=DRIFT,
     taken_unix_s=UNIX_S,
     age_s=7.5,
@@ -85,6 +85,7 @@ def test_every_figure_of_a_whole_snapshot():
         ("llm_exporter_source_up", ("h:2",)): 0.0,
         ("llm_exporter_sources", ("asked",)): 2.0,
         ("llm_exporter_sources", ("answered",)): 1.0,
+        ("llm_exporter_dead_targets", ()): 3.0,
         **{("llm_exporter_troubles_total", (reason,)): 3.0 * (reason == "down") for reason in REASONS},
         ("llm_exporter_poll_seconds", ()): 0.25,
         ("llm_exporter_assumed", ("price",)): 1.0,
@@ -112,6 +113,12 @@ def test_before_the_first_reading_only_the_plan_and_the_exporter_are_known():
     assert ("llm_replicas", ("running",)) not in told
     assert ("llm_exporter_sources", ("answered",)) not in told
     assert told["llm_exporter_snapshot_age_seconds", ()] == 3.0
+
+
+@pytest.mark.parametrize("count", [None, 0, 3])
+def test_dead_targets_are_told_as_read_and_absent_where_nobody_tells(count: int | None):
+    told = samples(replace(WHOLE, observed=replace(OBSERVED, dead_targets=count)))
+    assert (None if count is None else float(count)) == told.get(("llm_exporter_dead_targets", ()))
 
 
 def test_figures_that_are_too_old_are_gone_and_their_age_is_not():

@@ -17,6 +17,8 @@ ASKED = [  # (bound to, --host, --allow-host, Host, answered, because)
     ("127.0.0.1", "127.0.0.1", (), "localhost:9595", True, "the name that everybody types"),
     ("127.0.0.1", "127.0.0.1", (), "LOCALHOST", True, "in any case, without a port"),
     ("::1", "::1", (), "[::1]:9595", True, "of version 6"),
+    ("127.0.0.1", "127.0.0.1", (), "localhost.:9595", True, "a name written to its end, as DNS has it"),
+    ("127.0.0.1", "127.0.0.1", ("costs.example.",), "costs.example", True, "or told so"),
     ("127.0.0.1", "127.0.0.1", (), "evil.example:9595", False, "a name that somebody points at 127.0.0.1"),
     ("127.0.0.1", "127.0.0.1", (), "localhost.evil.example", False, "that only begins like it"),
     ("127.0.0.1", "127.0.0.1", (), "", False, "an empty one"),
@@ -28,6 +30,7 @@ ASKED = [  # (bound to, --host, --allow-host, Host, answered, because)
     ("0.0.0.0", "0.0.0.0", (), "10.2.3.4:9595", True, "in a cluster: the pod's address"),
     ("0.0.0.0", "0.0.0.0", (), "exporter.monitoring.svc", True, "or its service's name"),
     ("::", "::", (), "[fd00::7]:9595", True, "or its address of version 6"),
+    ("fe80::1%eth0", "fe80::1%eth0", (), "[fe80::1]:9595", True, "of one link: beyond this machine too"),
     ("0.0.0.0", "0.0.0.0", ("exporter",), "evil.example", False, "names were told: those alone"),
     ("0.0.0.0", "0.0.0.0", ("exporter",), "exporter:9595", True, "as here"),
 ]

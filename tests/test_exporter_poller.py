@@ -56,7 +56,7 @@ def test_a_reading_and_its_comparison_are_shown_together():
     assert (snapshot.ready, snapshot.observed, snapshot.drift, snapshot.age_s) == (True, OBSERVED, DRIFT, 2.0)
     assert (snapshot.sources, snapshot.asked, snapshot.answered) == ({"h:1": True, "h:2": True}, 2, 2)
     assert (snapshot.plan.model_name, snapshot.plan.namespace) == ("as/served", "search")
-    assert snapshot.history == (Moment(OBSERVED.ended_unix_s, 4.0, 0.002, 0.0016),)
+    assert snapshot.history == (Moment(OBSERVED.ended_unix_s, 4.0, 0.002, 0.0016, OBSERVED.window_s),)
 
 
 def test_figures_of_the_last_good_reading_stay_until_they_are_too_old():

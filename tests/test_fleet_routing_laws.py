@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from planner.coefficients import StepCost
 from planner.simulation.fleet import FleetRun, run_fleet
-from planner.simulation.fleet_loops import run_alone, run_least_loaded
+from planner.simulation.fleet_loops import run_alone, run_routed
+from planner.simulation.fleet_world import SERVING
 from planner.simulation.kernel_state import (
     make_costs,
     make_gaps,
@@ -20,7 +21,9 @@ from planner.simulation.kernel_state import (
     make_settings,
 )
 from planner.simulation.load import Load, shared_blocks
+from planner.simulation.prefix_index import make_index
 from planner.simulation.replay import replay
+from planner.simulation.routing import LEAST_LOADED, Router
 from planner.specs import SchedulerConfig
 from tests.fleet_worlds import (
     COST,
@@ -137,7 +140,10 @@ def test_least_loaded_over_one_replica_is_that_replica_alone(world: World):
         state = make_replicas(1, options, shared.contents)
         order = np.arange(load.requests)
         if loop == "routed":
-            run_least_loaded(state, requests, options, costs, gaps, order, order, np.zeros(load.requests, np.int64))
+            nothing = np.zeros(0, np.int64)
+            router = Router(LEAST_LOADED, np.full(1, SERVING), nothing, 0, make_index(1, shared.contents, 0))
+            taken, wake = np.zeros(load.requests, np.int64), np.array([np.inf])
+            run_routed(state, requests, options, costs, gaps, router, order, order, taken, wake)
             order = order[:0]
         run_alone(state, requests, options, costs, gaps, 0, order, np.inf)
         assert (requests.rows["status"] == 1).all()

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scheduler_replay import config_of
 from scheduler_table import Case, load_cases
-from test_reference import config_of
 
 from planner.coefficients import StepCost
 from planner.errors import MisfitError
@@ -49,6 +49,7 @@ LEDGER = [
     "hit_tokens",
     "requeried_tokens",
     "rehit_tokens",
+    "evicted_blocks",
 ]
 
 

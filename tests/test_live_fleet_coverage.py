@@ -15,7 +15,7 @@ from live_server import no_environment
 from planner import vllm_metrics as names
 from planner.live.fleet.coverage import filled_s
 from planner.live.fleet.prometheus import Prometheus
-from planner.live.fleet.promql import DOWN, expressions
+from planner.live.fleet.promql import expressions, resolution_s
 from planner.observed import Observed
 from planner.scenario.monitor import Monitor
 from tests.promtool import PROMTOOL, needs_promtool
@@ -109,6 +109,67 @@ WORLDS = [  # (samples before, samples, interval, seconds after the last, becaus
 ]
 
 
+OUTAGES = [  # (samples missed, samples since, interval of samples, window, seconds after the last, because)
+    (18, 4, 15, 300.0, 0, "back for 45 s, and the last sample before was 315 s ago"),
+    (17, 5, 15, 300.0, 7, "and seven seconds later"),
+    (10, 12, 15, 300.0, 0, "back for 165 s"),
+    (30, 4, 15, 300.0, 0, "an outage of more than five minutes"),
+    (10, 4, 15, 300.0, 0, "an outage within the window: what was counted meanwhile is told by the counters"),
+    (8, 3, 15, 60.0, 0, "a short window is all outage but for its end"),
+    (12, 4, 10, 60.0, 3, "and scraped every 10 s"),
+]
+
+
+@needs_promtool
+@pytest.mark.parametrize(("missed", "count", "interval_s", "window_s", "late_s", "because"), OUTAGES)
+def test_ten_requests_a_second_are_ten_after_prometheus_was_away(
+    tmp_path: Path, missed: int, count: int, interval_s: int, window_s: float, late_s: int, because: str
+):
+    """It keeps its data, and its selectors find samples of up to five minutes ago, of before the outage too."""
+    monitor = Monitor(prometheus_url="http://h:1", interval_s=15.0, window_s=window_s)
+    wanted = ("requests_per_s", "waiting_growth_per_s", "covered_s", "newest_age_s", "samples")
+    asked = {name: expressions(monitor, ())[name] for name in wanted}
+    ran = 40
+
+    def counted(begin: int, each_s: int) -> str:
+        again = begin + each_s * interval_s * (ran + missed)
+        return f"{begin}+{each_s * interval_s}x{ran - 1} _x{missed} {again}+{each_s * interval_s}x{count - 1}"
+
+    series = {RUN: f"1x{ran - 1} _x{missed} 1x{count - 1}", DONE: counted(10**6, 10), QUEUE: counted(10**4, 2)}
+    found = computed(tmp_path, series, interval_s, (ran + missed + count - 1) * interval_s + late_s, asked)
+    seconds = filled_s(window_s, found["covered_s"], found["newest_age_s"], found["samples"], resolution_s(monitor))
+    assert seconds is not None
+    assert 10.0 == pytest.approx(found["requests_per_s"] * window_s / seconds, rel=0.02), because
+    assert 2.0 == pytest.approx(found["waiting_growth_per_s"] * window_s / seconds, rel=0.02), because
+
+
+AT = '{{job="vllm",instance="{name}:8000",model_name="m"}}'
+QUEUES = [  # (calm's queue, whether it restarts, growth a second, because)
+    ("400x100", False, 0.0, "a queue that stands"),
+    ("400-2x100", False, -2.0 / 15, "one that drains was served"),
+    ("400x89 0x10", True, 0.0, "what waited at a restart is lost, and was not served"),
+    ("0x89 15+15x10", True, 165 / 300, "what has come since is load"),
+]
+
+
+@needs_promtool
+@pytest.mark.parametrize(("queue", "restarts", "expected_per_s", "because"), QUEUES)
+def test_a_restart_takes_nothing_off_the_queue(
+    tmp_path: Path, queue: str, restarts: bool, expected_per_s: float, because: str
+):
+    """One replica of two; before the other the queue grows by one a second."""
+    tokens = "1000+9x89 0+9x10" if restarts else "1000+9x100"
+    series = {}
+    for name, waiting, generated in (("one", queue, tokens), ("other", "0+15x100", "1000+9x100")):
+        at = AT.format(name=name)
+        series |= {names.RUNNING + at: "1x100", names.WAITING + at: waiting}
+        series[names.GENERATION_TOKENS_TOTAL + at] = generated
+    monitor = Monitor(prometheus_url="http://h:1", interval_s=15.0, window_s=300.0)
+    growth = {"growth": expressions(monitor, ())["waiting_growth_per_s"]}
+    found = computed(tmp_path, series, 15, 1500, growth)
+    assert 1.0 + expected_per_s == pytest.approx(found["growth"], rel=0.05), because
+
+
 @needs_promtool
 @pytest.mark.parametrize(("before", "count", "interval_s", "late_s", "because"), WORLDS)
 def test_ten_requests_a_second_are_ten_however_long_prometheus_has_watched(
@@ -131,47 +192,3 @@ def test_ten_requests_a_second_are_ten_however_long_prometheus_has_watched(
     assert (seconds == 300.0) == (count * interval_s > 300), because
     assert 10.0 == pytest.approx(found["requests_per_s"] * 300.0 / seconds, rel=0.02), because
     assert 2.0 == pytest.approx(found["waiting_growth_per_s"] * 300.0 / seconds, rel=0.02), because
-
-
-UP = 'up{{job="{job}",instance="{name}:8000",namespace="{space}"}}'
-OF = names.RUNNING + '{{job="{job}",instance="{name}:8000",namespace="{space}",model_name="{model}"}}'
-DEAD = [  # (model_name, namespace, those that are named, because)
-    (None, "prod", {"dead:8000", "never:8000", "others:8000"}, "all that the fleet's job scrapes is the fleet"),
-    ("m", "prod", {"dead:8000"}, "a target that never told its model may be of another"),
-    ("other", "prod", {"others:8000"}, "the other model's own"),
-    (None, "test", set(), "another namespace"),
-]
-
-
-@needs_promtool
-@pytest.mark.parametrize(("model_name", "namespace", "expected", "because"), DEAD)
-def test_targets_that_prometheus_cannot_scrape_are_named(
-    tmp_path: Path, model_name: str | None, namespace: str, expected: set[str], because: str
-):
-    """Five targets of one job and one of another: well, dead for half an hour, never well, another model's, …"""
-    series = {}
-    for name, model, up, told in (
-        ("well", "m", "1x240", "1x240"),
-        ("dead", "m", "1x120 0x119", "1x120 _x119"),
-        ("never", None, "0x240", ""),
-        ("others", "other", "1x220 0x19", "1x220 stale"),
-    ):
-        series[UP.format(job="vllm", name=name, space="prod")] = up
-        if model:
-            series[OF.format(job="vllm", name=name, space="prod", model=model)] = told
-    series[UP.format(job="node", name="elsewhere", space="prod")] = "0x240"
-    series[UP.format(job="vllm", name="calm", space="test")] = "1x240"
-    series[OF.format(job="vllm", name="calm", space="test", model="m")] = "1x240"
-    monitor = Monitor(prometheus_url="http://h:1", model_name=model_name, namespace=namespace)
-    found = computed(tmp_path, series, 15, 3600, {DOWN: expressions(monitor, ())[DOWN]})
-    assert expected == {re.findall(r'instance="([^"]*)"', labels)[0] for labels in found["labels"]}, because
-
-
-def test_a_dead_target_is_a_trouble_of_its_own_and_the_server_is_well():
-    with fake_prometheus(200, figures(NOW, down=({"instance": "10.0.0.7:8000", "pod": "vllm-1"}, {}))) as server:
-        seen = Prometheus(Monitor(prometheus_url=server.url), Hands().clock, environment=no_environment).read()
-    assert [
-        ("fleet", "down", "Prometheus cannot scrape it: up is 0"),
-        ("10.0.0.7:8000", "down", "Prometheus cannot scrape vllm-1: up is 0"),
-    ] == [(one.source, one.reason, one.text) for one in seen.troubles]
-    assert 2.0 == seen.replicas

@@ -12,6 +12,7 @@ import yaml
 from fleet_fakes import MODEL, Hands, fake_prometheus, figures, raw_server, vector
 from live_server import KEY, closed_port, no_environment
 
+from planner import vllm_metrics as names
 from planner.errors import InputError
 from planner.live.fleet import read_fleet
 from planner.live.fleet.prometheus import Prometheus
@@ -84,6 +85,39 @@ def test_a_fleet_that_is_down_is_no_fault_of_the_server():
     seen = read(figures(NOW, engines=None))
     assert [("fleet", "missing")] == [(one.source, one.reason) for one in seen.troubles]
     assert seen.troubles[0].text.startswith("Prometheus answers, but no replica is up")
+
+
+OTHERS = [  # (models of the server's series, words, because)
+    (("b", "a"), "(there are series of a, b); does it scrape", "by name"),
+    (tuple("gfedcba"), "(there are series of a, b, c, d, e …); does it scrape", "five at most"),
+    ((), ',namespace="prod"}; does it scrape', "nothing is scraped at all"),
+]
+
+
+@pytest.mark.parametrize(("models", "words", "because"), OTHERS)
+def test_a_model_that_is_not_there_is_told_with_those_that_are(models: tuple[str, ...], words: str, because: str):
+    others = f"count by (model_name) ({names.RUNNING}" + '{namespace="prod"})'
+    with fake_prometheus(200, figures(NOW, engines=None, models=())) as server:
+        server.answers[others] = (200, vector(*(({"model_name": name}, 1.0) for name in models)))
+        asked = monitor(server.url, model_name="x", namespace="prod")
+        seen = Prometheus(asked, Hands().clock, environment=no_environment).read()
+        assert [others] == [query for _, query in server.asked[1:]]
+    assert [("fleet", "missing")] == [(one.source, one.reason) for one in seen.troubles]
+    assert words in seen.troubles[0].text, because
+
+
+def test_models_are_asked_for_only_where_one_is_named_and_not_there():
+    for changed, named in (({"engines": None}, None), ({}, MODEL)):
+        with fake_prometheus(200, figures(NOW, **changed)) as server:
+            Prometheus(monitor(server.url, model_name=named), Hands().clock, environment=no_environment).read()
+            assert 1 == len(server.asked)
+
+
+@pytest.mark.parametrize("url", ["prometheus", "", "http://", "http://[", "http://u@h:1/?a"])
+def test_an_address_that_is_none_is_answered_with_prometheus_own_port(url: str):
+    with pytest.raises(InputError, match=r"monitor.prometheus_url") as caught:
+        Prometheus(monitor(url or " "), Hands().clock, environment=no_environment)
+    assert "8000" not in str(caught.value)
 
 
 def test_more_hits_than_look_ups_are_left_out_and_the_window_can_be_read_again():

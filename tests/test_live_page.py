@@ -79,7 +79,7 @@ SENTENCES = [
     ("losing", f"{MISSED} A query costs $0.00119: 18.7 % more than planned, {LONGER} It earns $0.00100, and so loses "
      "$0.000193.", "a margin below 0 is a loss"),
     ("half known", "What a query costs is not known: no query came, or no replica answered.", "no share of anything"),
-    ("waiting", "The fleet has not told anything yet.", "no reading so far"),
+    ("waiting", "The fleet has not told anything yet. 10.0.0.1:8000: connection refused.", "why there is none"),
     ("blind", "Nothing is known of the fleet: the last reading that told anything ended 21 min ago.", "1250 s"),
     ("uncompared", f"{MISSED} The fleet answers; its comparison with the plan is not there.", "read, not compared"),
 ]  # fmt: skip
@@ -126,7 +126,14 @@ def slow():
     return replace(as_planned(), drift=dict(as_planned().drift or {}) | {"slo": document()["slo"], "within": False})
 
 
+def another():
+    """Every figure as planned, of a model that is not the plan's."""
+    told = {"source": "monitor.model_name", "reason": "missing", "text": "the fleet serves b, the plan is for a"}
+    return replace(as_planned(), drift=dict(as_planned().drift or {}) | {"troubles": [told]})
+
+
 STATES = [
+    (another, ["another model?"], "as planned, but of what"),
     (as_planned, ["as planned"], "nothing is the matter"),
     (whole, ["service level missed", "off the plan"], "drift says so"),
     (slow, ["service level missed"], "cost is as planned, latency is not"),
@@ -152,6 +159,32 @@ STATES = [
 def test_the_states_name_what_is_the_matter(snapshot, expected, because):
     assert expected == named(snapshot()), because
     assert expected[0] in live_page(snapshot()).split("<title>")[1].split("</title>")[0]
+
+
+def test_a_model_that_is_not_the_plans_is_the_first_thing_said():
+    assert said(another()).startswith("Is it the plan's model? The fleet serves b, the plan is for a. A query costs")
+    page = live_page(another())
+    assert '<span class="state bad">another model?</span>' in page
+    assert "as planned</span>" not in page
+
+
+def test_before_the_first_try_there_is_no_trouble_to_name():
+    assert "The fleet has not told anything yet." == said(replace(waiting(), troubles=()))
+
+
+def test_spare_replicas_are_told_beside_those_that_run():
+    spare = read(whole(plan=replace(whole().plan, spare_replicas=2))).sections["now"]
+    assert "planned: 22, 2 of them spare" in spare
+    assert "spare" not in read(whole()).sections["now"]
+
+
+@pytest.mark.parametrize("name", list(SNAPSHOTS))
+def test_no_line_ends_between_a_number_and_its_unit(name):
+    snapshot = SNAPSHOTS[name]()
+    noted = dict(snapshot.drift or {}) | {"notes": ["75.0 % of those (± 40.3 %), in 9 s"]}
+    text = live_page(replace(snapshot, drift=noted if snapshot.drift is not None else None)).split("</style>")[1]
+    shown = re.sub(r' aria-label="[^"]*"', "", text)  # which is spoken, on no line
+    assert [] == re.findall(r".{20}\d (?:%|(?:ms|s|min|h|days)\b)", shown)
 
 
 def test_a_missed_service_level_is_red_and_said_first():

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from planner.exporter.page import live_page
-from planner.exporter.page_chart import GAP, HEIGHT, MOST_POINTS, WIDTH, chart, history, settled
+from planner.exporter.page_chart import GAP, HEIGHT, MOST_POINTS, ROOM, WIDTH, chart, history, settled
 from planner.exporter.snapshot import Moment
 from tests.live_snapshots import begun, whole
 from tests.page_reader import Reader
@@ -37,23 +37,31 @@ def test_a_long_past_is_thinned_and_a_line_at_zero_lies_on_the_ground():
     assert set(re.findall(r"(?<= )[\d.]+", path)) == {f"{HEIGHT:.1f}"}
 
 
-FILLING = [
-    ([(0, 9), (60, 5), (299, 2), (300, 1), (360, 1)], [None, None, None, 1, 1], "the first 300 s of the first run"),
-    ([(0, 9), (60, 5)], [9, 5], "fewer than two whole windows: all that there is"),
-    ([(0, 9), (300, 1)], [9, 1], "one whole window is no line either"),
-    ([(0, 1), (300, 1), (360, None), (420, 1), (480, 1)], [None, 1, None, 1, 1], "a moment's silence ends no run"),
-    ([(0, 1), (60, 1), (300, 1), (360, 1), (1000, 7), (1060, 5), (1300, 1)], [None, None, 1, 1, None, None, 1],
-     "a silence of more than a window does"),
-    ([(0, None), (100, None), (400, 9), (500, 8), (700, 1), (800, 1)], [None, None, None, None, 1, 1],
-     "a run begins with the first figure, as when the load begins after the exporter"),
-    ([(0, 1), (3600, 1), (7200, 1)], [None, 1, 1], "readings may be further apart than their windows are long"),
-]  # fmt: skip
+FILLING = [  # (values, windows [s], expected, because)
+    ([9, 5, 2, 1, 1], [0, 60, 240, 300, 300], [None, None, None, 1, 1], "the exporter has begun"),
+    ([1, 1, 7, 5, 1], [300, 300, 37, 97, 300], [1, 1, None, None, 1], "Prometheus is back: its series fill again"),
+    ([1, 1, 7, 1], [300, 293, 277, 281], [1, 1, None, 1], "readings do not fall on a window's very ends"),
+    ([9, 5], [10, 70], [9, 5], "fewer than two whole windows: all that there is"),
+    ([9, 1], [10, 300], [9, 1], "one whole window is no line either"),
+    ([9, 8, 1, 1], [300, 300, 300, 300], [9, 8, 1, 1], "a costly beginning of whole windows was so"),
+    ([None, 1, 1], [10, 300, 300], [None, 1, 1], "a moment of which nothing is known"),
+    ([3, 1, 1], [None, 300, 300], [3, 1, 1], "nobody tells how long a window was"),
+]
 
 
-@pytest.mark.parametrize(("points", "expected", "because"), FILLING, ids=[row[2] for row in FILLING])
-def test_points_of_windows_that_were_still_filling_are_left_out(points, expected, because):
-    assert [at_s for at_s, _ in points] == [at_s for at_s, _ in settled(points, 300.0)]
-    assert expected == [value for _, value in settled(points, 300.0)], because
+@pytest.mark.parametrize(("values", "windows_s", "expected", "because"), FILLING, ids=[row[3] for row in FILLING])
+def test_points_of_windows_that_were_still_filling_are_left_out(values, windows_s, expected, because):
+    moments = [
+        Moment(60.0 * index, value, value, None, window_s)
+        for index, (value, window_s) in enumerate(zip(values, windows_s, strict=True))
+    ]
+    drawn = [(moment.unix_s, moment.qps) for moment in moments]
+    found = settled(drawn, [moment.window_s for moment in moments], 277.5)
+    assert [at_s for at_s, _ in drawn] == [at_s for at_s, _ in found]
+    assert expected == [value for _, value in found], because
+    known = [value for value in expected if value is not None]
+    _, load = history(whole(history=tuple(moments)))
+    assert (ROOM * max(known) if len(known) > 1 else None) == (load.chart and load.chart.top), because
 
 
 def test_first_readings_do_not_set_the_scale_and_are_said_to_be_left_out():

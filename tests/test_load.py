@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planner.errors import ScenarioError
 from planner.simulation.load import Load, Prefixes, Stage, shared_blocks
 
 A, B, C = 0, 1, 2
@@ -71,6 +72,23 @@ def test_blocks_by_hand(row: Row):
 def test_without_prefixes_nothing_is_shared(prefixes: Prefixes | None):
     shared = shared_blocks(prefixes, 3, 16)
     assert ([0, 0, 0], [], 0) == (shared.count.tolist(), shared.ids.tolist(), shared.contents)
+
+
+def test_more_blocks_than_memory_holds_are_refused_before_they_are_made():
+    with pytest.raises(
+        ScenarioError, match=r"^requests \(=200000000\): are more shared blocks of 4 tokens than a run may"
+    ):
+        shared_blocks(prefixes_of([[A], [A]], [800_000_000]), 2, 4)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, 4, 5, 7, 8, 9, 31, 32, 33])
+def test_chains_that_grow_link_by_link_are_stored_once_at_any_depth(turns: int):
+    other, mine = [0, 1], [list(range(2, 3 + turn)) for turn in range(turns)]
+    chains = [other, other, *mine, mine[-1]]
+    shared = shared_blocks(prefixes_of(chains, [4] * (2 + turns)), len(chains), 4)
+    assert shared.ids.tolist() == list(range(2 + turns))
+    assert [0] * 2 + [2] * (turns + 1) == shared.start.tolist()
+    assert [len(chain) for chain in chains] == shared.count.tolist()
 
 
 def test_a_call_with_samples_stores_its_blocks_once():

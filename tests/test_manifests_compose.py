@@ -8,7 +8,9 @@ import pytest
 import yaml
 from manifest_plans import IMAGE, container, document, facts, objects
 
+from planner.cli.app import cli
 from planner.errors import InputError, MisfitError
+from planner.exporter.hosts import allowed_hosts, is_allowed
 from planner.manifests.compose import compose
 from planner.manifests.facts import read_facts
 from planner.manifests.kubernetes import rule_groups
@@ -124,7 +126,24 @@ def test_prometheus_reads_every_replica_the_router_and_the_exporter():
         "exporter": ["exporter:9595"],
     } == targets
     rules = yaml.safe_load(made["configs"]["rules.yml"]["content"].replace("$$", "$"))
-    assert rules["groups"] == rule_groups(facts("demo"), {"model_name": "meta-llama/Llama-3.1-8B"}), "this fleet alone"
+    assert rules["groups"] == rule_groups(facts("demo"), BOX, {"model_name": "meta-llama/Llama-3.1-8B"}), "this fleet"
+
+
+HEADERS = [
+    ("127.0.0.1:9595", True, "the published port"),
+    ("localhost:9595", True, "as everybody types it"),
+    ("exporter:9595", True, "Prometheus, by the service's name"),
+    ("evil.example:9595", False, "a name that a web page points at 127.0.0.1"),
+    ("10.2.3.4:9595", False, "nobody has the container's own address"),
+]
+
+
+@pytest.mark.parametrize(("header", "answered", "because"), HEADERS)
+def test_the_exporter_s_published_port_answers_to_its_names_alone(header, answered, because):
+    """A container's port is bound to every address, and what reaches it through the box's loopback is a browser."""
+    verb, *words = project()["services"]["exporter"]["command"]
+    read = cli.commands[verb].make_context(verb, words).params
+    assert answered is is_allowed(header, allowed_hosts(read["host"], read["host"], read["allowed"])), because
 
 
 def test_without_monitoring_nothing_of_it_is_left():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,11 +180,15 @@ def test_compose_puts_the_same_files_beside_the_plan(source, tmp_path):
 
 MISSING = [
     ({"calibration": "gone.json"}, "scenario.calibration (=gone.json): no such file", "nobody sent it along"),
-    ({"calibration": "lengths"}, "scenario.calibration (=lengths): cannot be read", "a folder"),
+    ({"calibration": "lengths"}, "scenario.calibration (=lengths): is no regular file", "a folder"),
+    ({"calibration": "pipe"}, "scenario.calibration (=pipe): is no regular file", "reading it would wait for ever"),
+    ({"calibration": "/dev/zero"}, "(=/dev/zero): is no regular file", "it never ends"),
     ({"calibration": "packed.csv.gz"}, "(=packed.csv.gz): is no text in UTF-8", "unpack it"),
-    ({"calibration": "large.json"}, "(=large.json): has 1,000,001 bytes", "no ConfigMap holds it"),
+    ({"calibration": "large.json"}, "(=large.json): has more than 1,000,000 bytes", "no ConfigMap holds it"),
     ({"model": ["llama-3.1-8b", "gone/config.json"]}, "scenario.model[1] (=gone/config.json)", "one of a list"),
-    ({"calibration": "a\0b"}, "no such file", "no path at all"),
+    ({"calibration": "a\0b"}, "is no path", "a null character"),
+    ({"calibration": "a\ud800.json"}, "is no path", "half a character, which JSON can hold"),
+    ({"model": "a\ud800/config.json"}, "is no path", "the same in a folder's name"),
 ]
 
 
@@ -190,6 +196,8 @@ MISSING = [
 def test_a_file_that_cannot_go_along_is_told_by_key_and_path(source, changes, words, because):
     (source / "packed.csv.gz").write_bytes(b"\x1f\x8b\x08\x00\xff")
     (source / "large.json").write_bytes(b" " * (MOST_BYTES + 1))
+    if not (source / "pipe").exists():
+        os.mkfifo(source / "pipe")
     made = read_facts(document("demo", **{f"scenario__{key}": value for key, value in changes.items()}), "plan", source)
     for render in (kubernetes, compose):
         with pytest.raises(DataFileError) as caught:
@@ -199,7 +207,8 @@ def test_a_file_that_cannot_go_along_is_told_by_key_and_path(source, changes, wo
 
 
 def test_files_that_are_too_large_together_are_refused_with_their_sizes(source):
-    (source / "half.json").write_bytes(b" " * (MOST_BYTES - 1000))
+    calibration = (source / "own.calibration.json").read_bytes()
+    (source / "half.json").write_bytes(calibration.ljust(MOST_BYTES - 1000))
     made = read_facts(document("demo", scenario__calibration="half.json"), "plan", source)
     with pytest.raises(MisfitError, match=r"half\.json 999,000.*--without exporter"):
         kubernetes(made, Settings(name="fleet"))
@@ -208,22 +217,22 @@ def test_files_that_are_too_large_together_are_refused_with_their_sizes(source):
 
 
 def test_a_load_test_whose_files_no_config_map_holds_is_left_out_and_that_is_said(source):
-    (source / "long.csv").write_text(TRACE + "x" * (MOST_BYTES - len(TRACE)))
+    (source / "long.csv").write_text(TRACE.ljust(MOST_BYTES, "\n"))
     arrivals = {"trace": {"file": "long.csv", "format": "azure", "speedup": 1.0}}
     made = kubernetes(read_facts(document("demo", scenario__traffic__arrivals=arrivals), "plan", source), Settings())
     assert [] == made.load_test
-    assert any("no load test: the scenario and its files have 1,0" in note for note in made.notes)
+    assert any("no load test: scenario and its files, bytes (=100" in note for note in made.notes)
     assert "long.csv" not in str([one for one in made.standing if one["kind"] == "ConfigMap"][-1]["data"].keys())
 
 
 def test_a_changed_calibration_rolls_the_exporter(source):
     def mark(text: str) -> str:
-        (source / "some.json").write_text(text)
+        (source / "some.json").write_text((source / "own.calibration.json").read_text() + text)
         made = read_facts(document("demo", scenario__calibration="some.json"), "plan", source)
         one = {f"{one['kind']}/{one['metadata']['name']}": one for one in kubernetes(made, Settings(name="f")).standing}
         return str(one["Deployment/f-exporter"]["spec"]["template"]["metadata"]["annotations"])
 
-    assert mark("{}") == mark("{}") != mark("{ }")
+    assert mark("") == mark("") != mark(" ")
 
 
 NAMES = [
@@ -235,6 +244,9 @@ NAMES = [
     ("x", ["plan.json"], ["plan-{}.json"], "the plan's own name is taken"),
     ("x", ["grün & weiß.csv"], ["gr-n-wei-.csv"], "a ConfigMap's key is ASCII"),
     ("x", ["/abs/n.csv"], ["n.csv"], "an absolute path"),
+    ("x", ["..n.csv"], ["n.csv"], "Kubernetes refuses a key that begins with two dots"),
+    ("x", ["..."], ["file"], "of which nothing is left"),
+    ("x", [".csv", "...csv"], [".csv", "file.csv"], "one dot it takes"),
 ]
 
 
@@ -247,6 +259,7 @@ def test_every_file_gets_a_name_that_a_config_map_takes(tmp_path, model, paths, 
         assert file.name.startswith(before), because
         assert file.name.endswith(after), because
     assert len({file.name for file in files}) == len(files), because
+    assert all(re.fullmatch(r"(?!\.\.)[-._a-zA-Z0-9]{1,253}", file.name) for file in files), because
     by_path = {file.path: file.name for file in files}
     renamed = with_names(scenario, files)
     assert [by_path[path] for path in paths] == [stage["prompt_tokens"]["file"] for stage in renamed["query"]["stages"]]

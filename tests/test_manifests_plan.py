@@ -119,8 +119,10 @@ NAMES = [
     ("AI search, answer page", "ai-search-answer-page", "what is no letter or digit becomes one dash"),
     ("2-stage", "plan-2-stage", "a Service's name begins with a letter"),
     ("Größe", "gr-e", "letters beyond ASCII go"),
-    ("日本", "plan", "nothing is left"),
-    ("--", "plan", "nothing is left"),
+    ("日本", "plan-cf2abf", "nothing is left but that two such names differ"),
+    ("東京", "plan-130016", "as here"),
+    ("--", "plan-d8156b", "nor is of dashes"),
+    ("plan", "plan", "a name of its own"),
 ]
 
 

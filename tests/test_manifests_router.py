@@ -163,6 +163,15 @@ def test_a_replica_that_leaves_the_dns_is_forgotten_before_it_is_told_to_end():
     assert int(command[1]) - drained_s >= seconds("hold valid") + seconds("hold obsolete") + dns_s
 
 
+def test_an_answer_of_the_dns_has_room_for_every_replica():
+    """HAProxy takes 512 bytes by default, some 30 addresses at 16 bytes each; it allows up to 8192."""
+    (line,) = [line for line in haproxy_config(facts(), []).splitlines() if "payload" in line]
+    key, size = line.split()
+    assert ("accepted_payload_size", 8192) == (key, int(size))
+    section = haproxy_config(facts(), []).partition("resolvers cluster\n")[2].partition("\n\n")[0]
+    assert line in section.splitlines(), "of the resolvers that the servers are found by"
+
+
 def test_a_router_that_ends_is_given_the_time_that_answers_take():
     """Leaving the Service 5 s, then a soft stop that ends of itself before Kubernetes kills the pod."""
     for changes in ({}, {"at_peak__e2e_ms": {"p99": 200_000.0}}):

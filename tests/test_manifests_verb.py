@@ -121,6 +121,28 @@ def test_a_file_of_an_earlier_rendering_is_named_and_left():
     assert Path("fleet/scaledobject.yaml").exists()
 
 
+def test_a_folder_within_that_is_another_rendering_is_none_of_this_one():
+    """Its load test neither; the own load test of an earlier rendering is."""
+    assert 0 == manifests("plan.json", "--out", "multi/a").exit_code
+    assert "" == manifests("plan.json", "--out", "multi").stderr
+    arrivals = {"trace": {"file": "day.csv", "format": "azure", "speedup": 1.0}}
+    Path("trace.json").write_text(json.dumps(document("demo", scenario__traffic__arrivals=arrivals)))
+    answer = manifests("trace.json", "--out", "multi", "--without", "exporter")
+    assert "multi/loadtest/job.yaml: of an earlier rendering" in answer.stderr
+    assert "multi/a/" not in answer.stderr
+
+
+@pytest.mark.parametrize("form", [(), ("--compose",)])
+def test_a_folder_that_changes_its_fleet_names_both(form):
+    words = ("plan.json", "--out", "fleet", *form)
+    manifests(*words, "--name", "first")
+    answer = manifests(*words, "--name", "second")
+    assert 0 == answer.exit_code
+    (line,) = answer.stderr.splitlines()
+    assert "fleet: had the fleet first, now has second" in line
+    assert "" == manifests(*words, "--name", "second").stderr
+
+
 def test_the_namespace_stands_in_every_object_and_name_begins_every_name():
     answer = manifests("plan.json", "--namespace", "search", "--name", "bot")
     for one in yaml.safe_load_all(answer.stdout):
@@ -145,6 +167,8 @@ REFUSED = [
     (("plan.json", "--vllm-arg=--block-size=32"), "comes from the plan", "the plan says 16"),
     (("plan.json", "--label", "release"), "--label (=release): must be KEY=VALUE", "no value"),
     (("plan.json", "--label", "a=b", "--without", "monitoring"), "nothing to label", "it would have no effect"),
+    (("plan.json", "--out", ""), "--out': is empty", "an unset variable is not this folder"),
+    (("plan.json", "--autoscale", "--without", "autoscaling"), "--autoscale: there is no autoscaler", "one of them"),
     (("plan.json", "--compose", "--cpu", "4"), "--cpu: is of Kubernetes", "Compose asks no scheduler"),
     (("nowhere.json",), "nowhere.json", "no such file or example"),
     (("cut.json",), "is cut off", "half a download"),

@@ -104,6 +104,8 @@ def test_the_exporter_s_verb_takes_the_rendered_plan_and_is_told_where_to_read()
 
 NOTES = [
     ({"prometheus_url": "http://localhost:9090"}, {}, "is a pod's own address inside a cluster"),
+    ({}, {"prometheus_url": "http://127.0.0.1:9090"}, "--prometheus-url http://127.0.0.1:9090 is a pod's own address"),
+    ({}, {"prometheus_url": "http://[::1]:9090/p"}, "--prometheus-url http://[::1]:9090/p is a pod's own address"),
     ({"namespace": "prod"}, {"namespace": "search"}, "monitor.namespace (=prod) gave way to --namespace search"),
     ({"model_name": "llama"}, {}, f"monitor.model_name (=llama), and the replicas call theirs {MODEL}"),
 ]

@@ -2,73 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import replace
 
 import pytest
-from scheduler_table import TABLE, Case, CaseStep, load_cases, read_ids, write_ids
+from scheduler_random import random_case, write_tokens
+from scheduler_replay import replay
+from scheduler_table import STOP_TOKEN, TABLE, Case, load_cases, read_case, read_ids, write_ids
 
 from planner.errors import InputError
-from planner.simulation.reference import Request, Scheduler, Step
+from planner.simulation.reference import Request, Scheduler
 from planner.specs import SchedulerConfig
 
-CASES = load_cases()
+SYNCHRONOUS, ASYNCHRONOUS = load_cases(), load_cases(asynchronous=True)
+CASES = SYNCHRONOUS + ASYNCHRONOUS
 
 
-def config_of(case: Case) -> SchedulerConfig:
-    settings = dict(case.settings)
-    watermark = int(settings.pop("watermark") * settings["num_blocks"])
-    active = settings.pop("max_num_active_seqs") or 0
-    return SchedulerConfig(**settings, watermark_blocks=watermark, max_num_active_seqs=active)
-
-
-def request_of(case: Case, index: int) -> Request:
-    request = case.requests[index]
-    return Request(
-        id=request.id,
-        prompt_tokens=len(request.prompt),
-        output_tokens=len(request.outputs),
-        blocks=request.block_names(case.settings["block_size"]),
-        skip_reading_prefix_cache=request.skip_reading_prefix_cache,
-    )
-
-
-def replay(case: Case) -> Iterator[tuple[CaseStep, CaseStep, Step]]:
-    """(what vLLM did, what the reference did, its own step) of each call that the table has."""
-    scheduler = Scheduler(config_of(case))
-    for expected in case.steps:
-        for index, request in enumerate(case.requests):
-            if request.call == expected.call:
-                scheduler.add(request_of(case, index))
-        for request_id in case.aborts.get(expected.call, []):
-            scheduler.abort(request_id)
-        before = scheduler.free_blocks
-        step = scheduler.schedule(defer_prefills=expected.call in case.throttled)
-        seen: dict[str, Any] = {
-            "scheduled": [(share.id, share.before, share.tokens) for share in step.scheduled],
-            "running": scheduler.running,
-            "waiting": scheduler.waiting,
-            "preempted": step.preempted,
-            "admitted": [(one.id, one.hits, one.queries) for one in step.admitted],
-            "tables": scheduler.block_tables,
-        }
-        scheduled = scheduler.free_blocks
-        outcome = scheduler.update(step)
-        actual = CaseStep(
-            call=expected.call,
-            free=(before, scheduled, scheduler.free_blocks),
-            **seen,
-            emitted=outcome.emitted,
-            finished=outcome.finished,
-            free_queue=scheduler.free_queue,
-            cached=scheduler.cached_blocks,
-        )
-        yield expected, actual, step
-    assert case.totals == vars(scheduler.counters)
-
-
-def test_the_table_holds_every_synchronous_fcfs_case_of_the_rules():
-    assert sum(case.id.startswith("C") for case in CASES) == 61
+def test_the_table_holds_every_fcfs_case_of_the_rules():
+    assert sum(case.id.startswith("C") for case in SYNCHRONOUS) == 61
+    assert [case.id for case in ASYNCHRONOUS if case.id.startswith("C")] == [f"C{number}" for number in range(67, 73)]
     assert all(case.steps for case in CASES)
 
 
@@ -86,14 +37,26 @@ def test_a_readmission_is_one_that_was_preempted_before():
             seen.update(actual.preempted)
 
 
-def test_a_decode_is_a_request_that_has_answered_since_it_came_in():
+def test_a_decode_is_a_request_that_was_sampled_since_it_came_in():
     for case in CASES:
-        answered: set[str] = set()
+        sampled: set[object] = set()
         for _, actual, step in replay(case):
-            answered -= set(actual.preempted)
-            assert [share.id in answered for share in step.scheduled] == [share.decode for share in step.scheduled]
+            sampled -= set(actual.preempted)
+            assert [share.id in sampled for share in step.scheduled] == [share.decode for share in step.scheduled]
             assert all(share.tokens == 1 for share in step.scheduled if share.decode)
-            answered |= set(actual.emitted)
+            sampled |= {share.id for share in step.scheduled if share.samples}
+
+
+def test_synchronous_a_sampled_share_is_a_token():
+    for case in SYNCHRONOUS:
+        for _, actual, step in replay(case):
+            assert [share.id for share in step.scheduled if share.samples] == actual.emitted
+
+
+def test_no_asynchronous_case_can_be_met_by_scheduling_synchronously():
+    for case in ASYNCHRONOUS:
+        synchronous = replace(case, settings=case.settings | {"async_scheduling": False})
+        assert any(expected != actual for expected, actual, _ in replay(synchronous)), case.id
 
 
 def test_arrivals_never_fall_into_calls_that_the_table_leaves_out():
@@ -105,6 +68,27 @@ def test_arrivals_never_fall_into_calls_that_the_table_leaves_out():
 def test_id_runs_are_read_as_they_are_written():
     for ids in ([], [3], [1, 2, 3], [6, 7, 8, 3, 2, 1], [2, 1, 2], [9, 4, 5, 3], [1, 2, 1, 2]):
         assert ids == read_ids(write_ids(ids))
+
+
+def test_token_runs_are_read_as_they_are_written():
+    for tokens in ([3], [1, 2, 3], [6, 7, 3, 4, 9], [5, 4, 3], [7, 7, 8]):
+        request = {"id": "a", "prompt": write_tokens(tokens), "max_tokens": 1, "out_base": 0}
+        case = read_case({"id": "", "shows": "", "requests": [request]}, {})
+        assert tokens == case.requests[0].prompt
+
+
+def test_a_random_case_is_told_by_its_seed_and_is_one_that_vllm_would_take():
+    assert random_case(7) == random_case(7) != random_case(8)
+    for seed in range(60):
+        raw = random_case(seed)
+        case = read_case(raw, {})
+        settings = case.settings
+        assert settings["max_model_len"] <= (settings["num_blocks"] - 1) * settings["block_size"]
+        assert settings["max_num_seqs"] <= settings["max_num_batched_tokens"]
+        for told, request in zip(raw["requests"], case.requests, strict=True):
+            assert 1 <= len(request.prompt) < settings["max_model_len"]
+            assert ("stop_at" in told) == (request.outputs[-1] == STOP_TOKEN)
+            assert 1 <= len(request.outputs) <= request.max_tokens
 
 
 def test_the_table_says_where_it_comes_from():

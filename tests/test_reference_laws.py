@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from planner.coefficients import StepCost
 from planner.simulation.load import Load, Prefixes
-from planner.simulation.reference import Request, Scheduler
+from planner.simulation.reference import Request, Scheduler, Step
 from planner.simulation.replay import ABORTED, FINISHED, Replay, replay
 from planner.specs import SchedulerConfig
 
@@ -93,6 +93,7 @@ def test_limits_hold_in_every_step_and_everyone_leaves(config: SchedulerConfig, 
     given_tokens: Counter[int] = Counter()
     gone: set[int] = set()
     to_send = data.draw(st.integers(1, 10))
+    awaited: deque[Step] = deque()
     for step_number in range(4000):
         while to_send and data.draw(st.integers(0, 2)) == 0:
             to_send -= 1
@@ -112,7 +113,9 @@ def test_limits_hold_in_every_step_and_everyone_leaves(config: SchedulerConfig, 
             check_blocks(scheduler)
         busy = bool(scheduler.running or scheduler.waiting)
         step = scheduler.schedule(defer_prefills=step_number % 3 == 1)
-        assert bool(step.scheduled) == busy, "somebody always gets something"
+        if busy and not awaited:
+            assert step.scheduled, "somebody always gets something, unless it hangs on results that are not in"
+        awaited.append(step)
         assert len(scheduler.running) <= config.seats
         assert sum(share.tokens for share in step.scheduled) <= config.max_num_batched_tokens
         assert all(share.tokens >= 1 for share in step.scheduled)
@@ -121,7 +124,9 @@ def test_limits_hold_in_every_step_and_everyone_leaves(config: SchedulerConfig, 
         for request_id, tokens in computed.items():
             assert len(scheduler.block_tables[request_id]) == -(-tokens // config.block_size)
         check_blocks(scheduler)
-        outcome = scheduler.update(step)
+        if len(awaited) <= config.async_scheduling:
+            continue
+        outcome = scheduler.update(awaited.popleft())
         given_tokens.update(int(one) for one in outcome.emitted)
         gone.update(int(one) for one in outcome.finished)
         assert all(given_tokens[int(one)] == wanted[int(one)] for one in outcome.finished)
@@ -182,7 +187,12 @@ def test_busy_time_is_the_price_list_times_the_work(load: Load, config: Schedule
 def test_a_request_waits_or_runs_from_arrival_to_finish(load: Load, config: SchedulerConfig):
     result = replay(load, config, COST)
     in_engine_s = float((result.finish_s - load.arrival_s).sum())
-    assert in_engine_s == result.ledger.running_s + result.ledger.waiting_s
+    counted_s = result.ledger.running_s + result.ledger.waiting_s
+    if config.async_scheduling:  # and for one more step, if something else runs in it
+        longest_step_s = BASE_S + MODEL_LEN * TOKEN_S + config.seats * MODEL_LEN * CONTEXT_S
+        assert in_engine_s <= counted_s <= in_engine_s + load.requests * longest_step_s
+    else:
+        assert in_engine_s == counted_s
 
 
 @many

@@ -63,6 +63,50 @@ ROWS = [
         {"async_scheduling": True},
     ),
     Row(load_of((0, 4, 2), (0, 4, 2)), [1, 3], [2, 4], "one seat: B follows A", {"max_num_seqs": 1}),
+    Row(load_of((0, 4, 2), (0, 4, 6), (0, 4, 1)), [1, 1, 3], [2, 6, 3], "C follows A at once", {"max_num_seqs": 2}),
+    Row(
+        load_of((0, 4, 2), (0, 4, 6), (0, 4, 1)),
+        [1, 1, 4],
+        [2, 6, 4],
+        "the step from 2 to 3 was decided before A's last token was in, so A still has its seat",
+        {"max_num_seqs": 2, "async_scheduling": True},
+    ),
+    Row(load_of((0, 8, 2), (0, 4, 6), (0, 12, 1)), [1, 1, 3], [2, 6, 3], "5 blocks: C takes A's", {"num_blocks": 6}),
+    Row(
+        load_of((0, 8, 2), (0, 4, 6), (0, 12, 1)),
+        [1, 1, 4],
+        [2, 6, 4],
+        "likewise A still has three of the five blocks",
+        {"num_blocks": 6, "async_scheduling": True},
+    ),
+    Row(
+        load_of((0, 4, 2), (0, 4, 2)),
+        [1, 3],
+        [2, 4],
+        "while A keeps the only seat nothing can run; the engine decides anew at 2, no time is lost",
+        {"max_num_seqs": 1, "async_scheduling": True},
+    ),
+    Row(
+        load_of((0, 4, 2), (0, 4, 2), (1.5, 4, 1), timeout_s=2),
+        [1, NAN, 3],
+        [2, NAN, 3],
+        "B is overdue at 2, when A's last token comes in: C, here since 1.5, follows A",
+        {"max_num_seqs": 1, "async_scheduling": True},
+    ),
+    Row(
+        load_of((0, 8, 6), (0, 8, 4)),
+        [1, 1],
+        [6, 9],
+        "5 blocks: at 1 A takes B's, but B's first token is on its way; from 6 on B computes 4 + 5 tokens in one step",
+        {"num_blocks": 6, "async_scheduling": True},
+    ),
+    Row(
+        load_of((0, 9, 50)),
+        [1],
+        [3],
+        "max_model_len cuts the answer without a wasted step",
+        {"max_model_len": 12, "async_scheduling": True},
+    ),
     Row(load_of((0, 20, 1), (0, 4, 1)), [2, 2], [2, 2], "B shares the step of A's last chunk"),
     Row(
         load_of((0, 16, 1), (0, 8, 1)),
@@ -163,6 +207,7 @@ def test_the_ledger_of_two_requests_by_hand():
         "hit_tokens": 0,
         "requeried_tokens": 0,
         "rehit_tokens": 0,
+        "evicted_blocks": 0,
     }
     assert expected == vars(ledger)
 
@@ -174,6 +219,14 @@ def test_waiting_counts_from_the_arrival_not_from_the_next_step():
 
 def test_waiting_counts_the_step_that_asynchronous_scheduling_misses():
     assert run((0, 4, 3), (0.25, 4, 1), async_scheduling=True).ledger.waiting_s == 1.75
+
+
+def test_a_finished_request_holds_its_seat_and_blocks_through_an_asynchronous_step():
+    # Seats: 2 in every step up to 5 (2-3: A beside B; 3-4: B, C; 4-5: C beside B), then B alone; C waits up to 3.
+    ledger = run((0, 4, 2), (0, 4, 6), (0, 4, 1), max_num_seqs=2, async_scheduling=True).ledger
+    assert (ledger.steps, ledger.running_s, ledger.waiting_s) == (6, 5 * 2 + 1, 3.0)
+    # Blocks: A 1, 2, 2; B 1, 2, 2, 2, 2, 3; C 1, 1 in the steps from 3 on.
+    assert ledger.kv_block_s == (1 + 2 + 2) + (1 + 2 + 2 + 2 + 2 + 3) + (1 + 1)
 
 
 def test_a_preempted_request_computes_again_what_was_overwritten():

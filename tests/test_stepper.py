@@ -78,6 +78,44 @@ def test_an_abort_in_the_front_end_keeps_the_request_from_the_scheduler():
     assert [[], ["b"]] == [boundary.outcome.emitted for boundary in seen]
 
 
+def test_asynchronous_a_call_that_finds_nobody_to_serve_is_followed_by_another_at_the_same_time():
+    engine = stepper(async_scheduling=True, max_num_seqs=1)
+    engine.offer(Request("a", 4, 2), 0.0)
+    engine.offer(Request("b", 4, 1), 0.0)
+    engine.offer(Request("c", 4, 1), 1.5)
+    boundaries = [engine.advance() for _ in range(4)]
+    assert [(0.0, 1.0), (1.0, 2.0), (2.0, 3.0), (3.0, 4.0)] == [(b.start_s, b.end_s) for b in boundaries]
+    # c came after a's second step had begun, but is seen by the second call at 2
+    assert [["a", "b"], [], ["c"], []] == [b.arrived for b in boundaries]
+    assert [[], ["a"], ["b"], ["c"]] == [b.outcome.finished for b in boundaries]
+    assert (None, 0) == (engine.due_s, engine.outstanding)
+
+
+def test_asynchronous_a_preemption_in_a_call_without_work_is_told_with_the_step_that_follows():
+    # 4 blocks: at 1 a's last token and b's first are under way; b needs a third block, which only a's end can give.
+    engine = stepper(async_scheduling=True, num_blocks=5, max_model_len=17)
+    engine.offer(Request("a", 8, 1), 0.0)
+    engine.offer(Request("b", 8, 2), 0.0)
+    first, second = engine.advance(), engine.advance()
+    assert (["a", "b"], ["a"]) == (first.outcome.emitted, first.outcome.finished)
+    assert (["b"], ["b"], ["b"]) == (
+        second.step.preempted,
+        [one.id for one in second.step.admitted],
+        second.outcome.finished,
+    )
+    assert (1.0, 2.0, 1) == (second.start_s, second.end_s, engine.ledger.preemptions)
+
+
+def test_asynchronous_an_abort_drops_a_request_whose_token_is_under_way():
+    engine = stepper(async_scheduling=True)
+    engine.offer(Request("a", 4, 9), 0.0)
+    engine.abort("a", 0.5)
+    engine.offer(Request("b", 4, 1), 0.75)
+    boundaries = [engine.advance(), engine.advance()]
+    assert [[], ["a"]] == [b.aborted for b in boundaries]
+    assert (["a"], ["b"], 2.0) == (boundaries[0].outcome.emitted, boundaries[1].outcome.finished, boundaries[1].end_s)
+
+
 def test_an_abort_of_what_has_finished_is_ignored():
     engine = stepper()
     engine.offer(Request("a", 4, 1), 0.0)

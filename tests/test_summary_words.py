@@ -109,3 +109,11 @@ def test_wide_characters_count_twice():
 )
 def test_bars_are_shares_of_the_largest(values, line, because):
     assert line == bars(values), because
+
+
+def test_no_line_ends_between_a_number_and_its_unit():
+    """Wherever the line ends: some characters more stand before it each time."""
+    for before in range(60, 100, 3):
+        lines = paragraph(f"{'x' * before} (the limit is 40.3 %), 12 ms after 3 h of 5 replicas, and so on and on")
+        assert not [line for line in lines if line.lstrip().startswith(("%", "ms", "h "))]
+        assert " ".join(lines).endswith("(the limit is 40.3 %), 12 ms after 3 h of 5 replicas, and so on and on")

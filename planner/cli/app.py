@@ -29,6 +29,7 @@ from planner.cli.export import export
 from planner.cli.init import init
 from planner.cli.loadtest import loadtest
 from planner.cli.manifests import manifests
+from planner.cli.output import one_line
 from planner.cli.plan import plan
 from planner.cli.report import report
 from planner.cli.schema import schema
@@ -125,7 +126,7 @@ def _reader_gone() -> int:
 
 
 def _refuse(message: str, code: int) -> int:
-    click.echo(f"planner: error: {' '.join(message.split())}", err=True)
+    click.echo(f"planner: error: {one_line(message)}", err=True)
     return code
 
 

@@ -70,8 +70,8 @@ def drift(
     The fleet is read where `monitor` of the scenario, --prometheus or --endpoint says. The limit is the plan's own
     confidence, at least 10 %.
 
-    Exit code 1: cost per query or a part of it is beyond the limit, a service level is missed, or part of the fleet
-    did not answer. 3: nobody answered.
+    Exit code 1: cost per query or a part of it is beyond the limit, a service level is missed, part of the fleet did
+    not answer, or it serves another model than the plan's. 3: nobody answered.
 
     \b
     planner drift plan.json --endpoint http://127.0.0.1:8000 --window 60

@@ -67,10 +67,12 @@ def emulate(
     """
     from planner.deployment import deploy, only_candidate
     from planner.emulator import Settings, listen, model_names, parse_shares, serve
+    from planner.emulator.fleet import refuse_unserved
 
     scenario = read_scenario(source, settings)
     shares, slow_start_s = parse_shares(faults)
     deployment = deploy(only_candidate(scenario, "emulate"))
+    refuse_unserved(scenario, deployment.candidate.routing)
     names = model_names(served_model_name, deployment, scenario.model)
     count = replicas or scenario.fleet.replicas or 1
     listener = listen(host, port)

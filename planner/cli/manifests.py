@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,11 +14,24 @@ from planner.cli.plan_documents import is_document, plan_document
 PARTS = ("autoscaling", "exporter", "monitoring")
 
 
+class _Folder(click.Path):
+    """A folder to write into. An empty text, as of a variable that is not set, would be the current one."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; a usage error for an empty one."""
+        if str(value) == "":
+            self.fail("is empty; give a folder, or . for this one.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @click.command(short_help="A plan as Kubernetes objects, or as a Compose project for one box.")
 @click.argument("source", metavar="PLAN")
 @click.option(
     "--out",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=_Folder(),
     metavar="DIR",
     help="Write a file for each kind and a kustomization.yaml to DIR instead of standard output.",
 )
@@ -91,6 +105,7 @@ def manifests(
     from planner.manifests.compose import compose
     from planner.manifests.facts import read_facts
     from planner.manifests.kubernetes import kubernetes
+    from planner.manifests.scenario_files import notes
     from planner.manifests.settings import checked_settings
     from planner.manifests.text import COMPOSE_FILE, folder_files, headed, one_document, yaml_text
 
@@ -110,11 +125,15 @@ def manifests(
     )
     if labels and "monitoring" in without:
         raise click.UsageError("--label: nothing to label with --without monitoring.")
+    if autoscale and "autoscaling" in without:
+        raise click.UsageError("--autoscale: there is no autoscaler with --without autoscaling; give only one of them.")
     if as_compose and namespace is not None:
         raise click.UsageError("--namespace: a Compose project has none; it is named by --name.")
     document, where = plan_document(source, settings, requests, seed)
     path = Path(source)
     facts = read_facts(document, where, (path if is_document(path) else find_scenario(source)).parent)
+    for note in notes(facts.files):
+        warn(note)
     if as_compose:
         text = one_document(compose(facts, chosen))
         files = {COMPOSE_FILE: text}
@@ -133,16 +152,23 @@ def manifests(
 def _write(out: Path, files: dict[str, str]) -> None:
     """Write the folder, or nothing at all where something that is not ours stands in the way; say what was written.
 
-    A file of an earlier rendering that this one has no longer is left, and named: it may be deployed.
+    A file of an earlier rendering that this one has no longer is left, and named: it may be deployed. So may a fleet of
+    another name, whose files these replace. A folder within that has a kustomization.yaml of its own is another's.
     """
-    from planner.manifests.text import MARK, is_unchanged
+    from planner.manifests.text import KUSTOMIZATION, LOAD_TEST, MARK, fleet_name, is_unchanged
 
+    replaced: dict[str, str] = {}
     for path in (out / name for name in files):
         if path.exists() and not _is_ours(path, MARK):
             raise click.UsageError(f"{path}: was not written by planner manifests; give another --out DIR.")
         if path.exists() and not is_unchanged(path.read_text(encoding="utf-8", errors="replace")):
             rule = "was changed since planner manifests wrote it; delete it to have it anew, or give another --out DIR"
             raise click.UsageError(f"{path}: {rule}.")
+        if path.exists():
+            earlier = fleet_name(path.read_text(encoding="utf-8"))
+            now = fleet_name(files[path.relative_to(out).as_posix()])
+            if earlier is not None and now is not None and earlier != now:
+                replaced[earlier] = now
     for folder in sorted({(out / name).parent for name in files}):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -151,9 +177,12 @@ def _write(out: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         write_file(out / name, text)
         click.echo(f"wrote {out / name}")
-    stale = [path for path in sorted(out.rglob("*.yaml")) if path.relative_to(out).as_posix() not in files]
-    for path in stale:
-        if _is_ours(path, MARK):
+    for earlier, now in replaced.items():
+        warn(f"{out}: had the fleet {earlier}, now has {now}; {earlier}, if deployed, runs on until you delete it")
+    others = {one.parent for one in out.rglob(KUSTOMIZATION)} - {out, out / LOAD_TEST}
+    for path in sorted(out.rglob("*.yaml")):
+        is_anothers = not others.isdisjoint(path.parents)
+        if path.relative_to(out).as_posix() not in files and not is_anothers and _is_ours(path, MARK):
             warn(f"{path}: of an earlier rendering, no longer part of this plan; delete it")
 
 

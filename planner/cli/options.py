@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 LEAST_REQUESTS, MOST_REQUESTS, MOST_SECONDS = 1000, 50_000_000, 1e7
 TRACE_FILE = "traffic.arrivals.trace.file"
+RATES_FILE = "traffic.rates.file"
 CALIBRATION = "calibration"
 
 
@@ -117,15 +118,15 @@ def split_setting(setting: str, option: str) -> tuple[str, str]:
 
 
 def from_here(key: str, text: str) -> str:
-    """A value as YAML text; the relative path of a trace, a config.json or a calibration file, which in a scenario
-    starts from the scenario's folder, starts from the current folder when it is given on the command line.
+    """A value as YAML text; the relative path of a trace, of rates, of a config.json or of a calibration file, which in
+    a scenario starts from the scenario's folder, starts from the current folder when it is given on the command line.
     """
     from planner.scenario.yaml_text import parse
 
-    if key not in (TRACE_FILE, CALIBRATION, "model"):
+    if key not in (TRACE_FILE, RATES_FILE, CALIBRATION, "model"):
         return text
     value = parse(text, key, text)
-    is_path = isinstance(value, str) and (key in (TRACE_FILE, CALIBRATION) or value.endswith(".json"))
+    is_path = isinstance(value, str) and (key in (TRACE_FILE, RATES_FILE, CALIBRATION) or value.endswith(".json"))
     return json.dumps(str(Path(value).expanduser().absolute())) if is_path else text
 
 

@@ -43,9 +43,14 @@ def write_file(path: Path, data: str | bytes) -> None:
         raise click.FileError(str(path), error.strerror) from None
 
 
+def one_line(text: str) -> str:
+    """Text as one line without control characters: a server, or a file, chose part of it."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
 def warn(text: str) -> None:
     """One line on standard error."""
-    click.echo(f"planner: warning: {text}", err=True)
+    click.echo(f"planner: warning: {one_line(text)}", err=True)
 
 
 def warn_of(document: Mapping[str, Any]) -> None:

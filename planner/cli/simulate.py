@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
-from planner.cli.options import check_length, read_scenario, scenario_options, seconds
-from planner.cli.output import compile_note, json_text, warn_of
+from planner.cli.options import OutputFile, check_length, read_scenario, scenario_options, seconds
+from planner.cli.output import compile_note, json_text, progress_bar, progress_lines, warn_of, write_file
+
+if TYPE_CHECKING:
+    from planner.deployment import Simulation
+    from planner.scenario import Scenario
+
+TABLE, PICTURES = ".parquet", (".png", ".svg")
+INTERVALS = 240
+MOST_DAYS = 7
 
 
 @click.command(short_help="One fleet under one load.")
 @scenario_options
 @click.option("--duration", type=seconds(), metavar="SECONDS", help="Simulated seconds, in place of --requests.")
+@click.option(
+    "--timeline",
+    "timelines",
+    type=OutputFile((TABLE, *PICTURES)),
+    multiple=True,
+    metavar="FILE",
+    help="What the replicas did over the run: a table (.parquet), or a picture (.png, .svg). May be given for each.",
+)
+@click.option(
+    "--intervals",
+    type=click.IntRange(2, 100_000),
+    default=INTERVALS,
+    show_default=True,
+    metavar="N",
+    help="Of --timeline.",
+)
+@click.option(
+    "--per-request",
+    type=OutputFile((TABLE,)),
+    metavar="FILE",
+    help="Write when each model call came, began to answer and ended (.parquet).",
+)
+@click.option(
+    "--days",
+    type=click.IntRange(1, MOST_DAYS),
+    metavar="N",
+    help="Whole days from midnight, hour by hour: the load follows traffic.day, the replicas fleet.autoscaler.",
+)
+@click.option(
+    "--picture",
+    type=OutputFile((".png", ".svg")),
+    metavar="FILE",
+    help="With --days: draw load, replicas and service levels by the hour, as .png or .svg.",
+)
 def simulate(
     source: str,
     settings: tuple[str, ...],
@@ -18,6 +63,11 @@ def simulate(
     seed: int,
     as_json: bool,
     duration: float | None,
+    timelines: tuple[Path, ...],
+    intervals: int,
+    per_request: Path | None,
+    days: int | None,
+    picture: Path | None,
 ) -> None:
     """One fleet under one load: latencies, throughput, KV cache, whether the service levels hold.
 
@@ -26,12 +76,52 @@ def simulate(
     \b
     planner simulate chat-closed-loop
     planner simulate trace-azure --set traffic.arrivals.trace.file=AzureLLMInferenceTrace_conv.csv
+    planner simulate chat-sessions --timeline run.png --timeline run.parquet --per-request calls.parquet
+    planner simulate week-autoscaler --days 7 --picture week.png
     """
+    if picture is not None and days is None:
+        raise click.UsageError("--picture needs --days.")
+    if days is not None and (requests is not None or duration is not None):
+        raise click.UsageError("--days is a length of its own: leave --requests and --duration out.")
     scenario = read_scenario(source, settings)
+    if days is not None:
+        _days(scenario, days, seed, as_json, picture)
+        return
     check_length(scenario, requests=requests, duration=duration)
     from planner import simulate as answer
 
     with compile_note():
         result = answer(scenario, seed=seed, requests=requests, duration_s=duration)
+        for path in timelines:
+            _write_timeline(result, path, intervals)
+    if per_request is not None:
+        write_file(per_request, result.requests().to_parquet(index=False))
     warn_of(result.as_dict())
     click.echo(json_text(result.as_dict()) if as_json else str(result))
+
+
+def _days(scenario: Scenario, days: int, seed: int, as_json: bool, picture: Path | None) -> None:
+    from planner.days import simulate_days
+
+    with compile_note(), progress_bar() as bar:
+        result = simulate_days(scenario, days=days, seed=seed, progress=bar or progress_lines())
+    if picture is not None:
+        from planner.report.charts import image
+        from planner.report.day_charts import days_chart
+
+        write_file(picture, image(days_chart(result.as_dict()), picture.suffix.lower().removeprefix(".")))
+    warn_of(result.as_dict())
+    click.echo(json_text(result.as_dict()) if as_json else str(result))
+
+
+def _write_timeline(result: Simulation, path: Path, intervals: int) -> None:
+    """The run over time, as what the file's name asks for."""
+    if path.suffix.lower() == TABLE:
+        write_file(path, result.timeline_table(intervals).to_parquet(index=False))
+        return
+    from planner.report.charts import image
+    from planner.report.fleet_charts import fleet_timeline_chart
+
+    name = result.as_dict()["scenario"]["name"]
+    figure = fleet_timeline_chart(name, result.timeline(intervals), result.counted_s)
+    write_file(path, image(figure, path.suffix.lower().removeprefix(".")))

@@ -9,7 +9,14 @@ from collections.abc import Callable
 
 from planner.deployment.bands import WORLDS, Bands, World, bands, draw_worlds, in_world, worlds
 from planner.deployment.candidates import Candidate, Rejected, candidates, only_candidate
-from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_document, warnings_document
+from planner.deployment.documents import (
+    SCHEMA_VERSION,
+    fleet_document,
+    run_document,
+    warnings_document,
+    with_hits,
+)
+from planner.deployment.failures import refuse_failures
 from planner.deployment.runs import (
     FULL_SPANS,
     Deployment,
@@ -49,10 +56,12 @@ __all__ = [
     "in_world",
     "make_load",
     "only_candidate",
+    "refuse_failures",
     "run",
     "run_document",
     "run_length",
     "simulate",
     "warnings_document",
+    "with_hits",
     "worlds",
 ]

@@ -12,22 +12,35 @@ from planner.catalogue.hardware import gpu as find_gpu
 from planner.catalogue.hardware import gpu_provenance
 from planner.catalogue.models import model as find_model
 from planner.catalogue.models import model_provenance
-from planner.errors import MisfitError, PlannerError, ScenarioError
+from planner.errors import MisfitError, PlannerError, ScenarioError, UnsupportedError
 from planner.memory import check_parallelism, resolve_quantization
 from planner.provenance import Provenance
 from planner.readers.calibration_file import Calibration, read_calibration
+from planner.response_cache import cache_origins
 from planner.scenario import Scenario
-from planner.simulation.fleet import Routing
+from planner.simulation.fleet import BLIND, Routing
 from planner.specs import EngineOptions, Gpu, Model
 
 SESSION_ROUTING = "session routing"  # the row that `Deployment.provenance_of` leaves out for a single engine
+ANYWHERE = "sends a turn to any replica, and its history is cached where the turns before were served"
+SESSION_ROUTES = {  # what a routing that keeps sessions together takes for granted, and in which direction that errs
+    "session_affinity": (
+        "every turn carries its session's name, and all of a session go to one replica while it serves",
+        "optimistic",
+    ),
+    "prefix_aware": (
+        "the router knows at once every prompt it sent and how busy each replica is, llm-d's some 50 ms later",
+        "optimistic",
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Candidate:
     """One combination of the scenario's lists. `choice` holds the keys that had more than one value.
 
-    `calibration` is what the scenario names, whether it belongs to this combination or not.
+    `calibration` is what the scenario names, whether it belongs to this combination or not. `ranks_in_step` is how many
+    data-parallel ranks are simulated as one group that begins and ends each step together, 1 = none.
     """
 
     model: Model
@@ -39,6 +52,7 @@ class Candidate:
     provenance: tuple[Provenance, ...]
     calibration: Calibration | None = None
     calibration_file: str = ""
+    ranks_in_step: int = 1
 
     @property
     def known_version(self) -> bool:
@@ -59,6 +73,7 @@ def candidates(scenario: Scenario) -> list[Candidate | Rejected]:
 
     Raises for what is wrong whatever is chosen: an unknown model or GPU name, a missing `hardware`.
     """
+    _refuse_days(scenario)
     if scenario.hardware is None:
         raise ScenarioError("hardware", None, "is required: name a GPU of the catalogue")
     models = [find_model(name, scenario.base) for name in scenario.model]
@@ -68,6 +83,7 @@ def candidates(scenario: Scenario) -> list[Candidate | Rejected]:
     given = {key: getattr(scenario.engine, key) for key in type(scenario.engine).model_fields}
     keys = list(given)
     varied = scenario.choices()
+    cached = cache_origins(scenario)
     found: list[Candidate | Rejected] = []
     for model, gpu, *values, routing in itertools.product(
         models, gpus, *(given[key] or (None,) for key in keys), scenario.fleet.routing
@@ -79,11 +95,13 @@ def candidates(scenario: Scenario) -> list[Candidate | Rejected]:
         try:
             options, provenance = _options(model, gpu, engine)
             check_parallelism(model, gpu, options, scenario.fleet.gpus_per_node)
+            in_step = _ranks_in_step(scenario, model, options, routing)
         except PlannerError as error:
             if not varied:
                 raise
             found.append(Rejected(choice, str(error)))
             continue
+        rows = (*provenance, *_ranks_provenance(model, options, in_step), *_session_provenance(scenario, routing))
         found.append(
             Candidate(
                 model,
@@ -92,12 +110,54 @@ def candidates(scenario: Scenario) -> list[Candidate | Rejected]:
                 cast(Routing, routing),
                 scenario.fleet.gpus_per_node,
                 choice,
-                (*model_provenance(model), *gpu_provenance(gpu), *provenance, *_session_provenance(scenario, routing)),
+                (*model_provenance(model), *gpu_provenance(gpu), *rows, *cached),
                 calibration,
                 "" if named is None else PurePath(named).name,
+                in_step,
             )
         )
     return found
+
+
+def _ranks_in_step(scenario: Scenario, model: Model, options: EngineOptions, routing: str) -> int:
+    """Data-parallel ranks that share experts, where the load is one that groups can be simulated under, else 1.
+
+    vLLM keeps the ranks of every mixture of experts in step, with expert parallelism or without: without it each expert
+    is cut over all ranks. Arrivals must be known beforehand (`simulation.fleet.arrivals_known`).
+
+    Raises UnsupportedError for a routing that groups of ranks are not simulated under.
+    """
+    traffic = scenario.traffic
+    waits = scenario.demand == "closed" or traffic.max_in_flight is not None or scenario.session is not None
+    if model.experts is None or waits or len(scenario.query.stages) > 1 or traffic.timeout_s is not None:
+        return 1
+    if options.data_parallel_size > 1 and routing not in (*BLIND, "least_loaded"):
+        rule = "beside data-parallel ranks that compute in step it is not supported yet"
+        raise UnsupportedError("fleet.routing", routing, rule, "least_loaded")
+    return options.data_parallel_size
+
+
+def _ranks_provenance(model: Model, options: EngineOptions, in_step: int) -> list[Provenance]:
+    """What is taken for granted of data-parallel ranks."""
+    if options.data_parallel_size == 1:
+        return []
+    source, errs = "data-parallel ranks are simulated as independent engines", ""
+    if in_step > 1:
+        source = "ranks begin and end each step together, as long as the slowest; none is padded to the largest batch"
+        errs = "optimistic"
+    elif model.experts is not None:
+        source += "; a mixture of experts would keep them in step (simulated for single-stage open arrivals)"
+        errs = "optimistic"
+    return [Provenance("engine.data_parallel_size", "assumed", source, str(options.data_parallel_size), errs=errs)]
+
+
+def _refuse_days(scenario: Scenario) -> None:
+    """Raise UnsupportedError for what `days` alone runs, which takes it out first: here the load stands still."""
+    for key, value in (("fleet.autoscaler", scenario.fleet.autoscaler), ("traffic.rates", scenario.traffic.rates)):
+        if value is not None:
+            given = value.model_dump(mode="json", exclude_unset=True)
+            rule = "follows the hours, and here the load is that of one moment: only simulate --days N reads it"
+            raise UnsupportedError(key, given, rule, f"--set {key}=null, or simulate --days 1")
 
 
 def _session_provenance(scenario: Scenario, routing: str) -> list[Provenance]:
@@ -107,10 +167,10 @@ def _session_provenance(scenario: Scenario, routing: str) -> list[Provenance]:
         return []
     turns = f"{session.turns} turns"
     history = "every earlier prompt and answer of a session is sent again whole: nothing is summarised or left out"
-    where = f"{routing} sends a turn to any replica, and its history is cached where the turns before were served"
+    where, errs = SESSION_ROUTES.get(routing, (f"{routing} {ANYWHERE}", "pessimistic"))
     rows = [
         Provenance("session history", "assumed", history, turns, errs="unknown"),
-        Provenance(SESSION_ROUTING, "assumed", where, routing, errs="pessimistic"),
+        Provenance(SESSION_ROUTING, "assumed", where, routing, errs=errs),
     ]
     if "think_s" in session.model_fields_set:
         return rows

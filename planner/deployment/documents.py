@@ -6,13 +6,17 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.deployment.bands import Bands
 from planner.deployment.calibrated import beyond
 from planner.deployment.runs import Deployment
+from planner.response_cache import response_hit_rate
+from planner.scenario import Scenario
 from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome
 from planner.simulation.quantiles import quantile
+from planner.simulation.service import SHOWN
 from planner.specs import EngineOptions
 from planner.units import GIB
 
@@ -56,6 +60,36 @@ def run_document(deployment: Deployment, load: Load, outcome: Outcome, around: B
         "cached_share": load.cached_share,
         "notes": [*load.notes, *_beyond(deployment, load, outcome)],
     }
+
+
+def with_hits(scenario: Scenario, load: Load, outcome: Outcome) -> dict[str, Any]:
+    """`with_hits_ms` {ttft, e2e} of a run: mean and percentiles over all users' queries, the response cache's included.
+
+    A hit has its whole answer after `query.response_cache.hit_ms`. Nothing where that is not given; None where no query
+    was answered by the model. Queries that failed are left out, as of `e2e_ms`.
+    """
+    cache = scenario.query.response_cache
+    if cache is None or cache.hit_ms is None:
+        return {}
+    share = load.cached_share if scenario.traffic.peak_qps is None else response_hit_rate(scenario)
+    latencies = {"ttft": outcome.latencies.ttft_ms, "e2e": outcome.latencies.e2e_ms}
+    return {"with_hits_ms": {name: mixed(values, share, cache.hit_ms) for name, values in latencies.items()}}
+
+
+def mixed(latency_ms: NDArray[np.float64], hit_share: float, hit_ms: float) -> dict[str, float] | None:
+    """Mean and percentiles where a `hit_share` of the queries takes `hit_ms`, the others as `latency_ms` says.
+
+    The p-th percentile is the least value that at least p % of the queries do not exceed.
+    """
+    finite = np.sort(latency_ms[np.isfinite(latency_ms)])
+    if len(finite) == 0:
+        return None
+    place = int(np.searchsorted(finite, hit_ms))
+    values = np.insert(finite, place, hit_ms)
+    up_to = np.cumsum(np.insert(np.full(len(finite), (1.0 - hit_share) / len(finite)), place, hit_share))
+    at = {f"p{p:g}": min(int(np.searchsorted(up_to, p / 100.0 - 1e-12)), len(values) - 1) for p in SHOWN}
+    mean = (1.0 - hit_share) * float(finite.mean()) + hit_share * hit_ms
+    return {"mean": mean} | {name: float(values[index]) for name, index in at.items()}
 
 
 def warnings_document(deployments: Iterable[Deployment]) -> list[str]:

@@ -155,5 +155,6 @@ def scaled(parts: Mapping[Part, StepCost], factors: Mapping[Part, float]) -> Ste
         tokens_s=np.sum([factor * cost.tokens_s for factor, cost in costs], axis=0),
         requests_s=np.sum([factor * cost.requests_s for factor, cost in costs], axis=0),
         window=next(iter(parts.values())).window,
+        ranks_tokens_s=np.zeros(0),  # fitted on a single engine, which waits for no other
         **{name: float(sum(factor * getattr(cost, name) for factor, cost in costs)) for name in slopes},
     )

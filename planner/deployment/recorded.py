@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.deployment.runs import Deployment, Length, make_load
+from planner.deployment.runs import Deployment, Length, fleet_run, make_load
 from planner.errors import DataFileError
 from planner.readers.recordings import Recording
 from planner.records import RunHeader
 from planner.scenario import Scenario
 from planner.simulation.backlog import backlog_grows
-from planner.simulation.fleet import run_fleet
 from planner.simulation.gap_windows import gap_windows
 from planner.simulation.kernel_state import GAP_BINS, GAP_FLOOR_S, GAP_WIDTH, Gaps
 from planner.simulation.load import Load
@@ -157,9 +156,7 @@ def measured_outcome(recording: Recording, load: Load, scenario: Scenario) -> Ou
 
 def simulated_outcome(deployment: Deployment, scenario: Scenario, load: Load, replicas: int, seed: int) -> Outcome:
     """The same arrays on `replicas` simulated endpoints, judged as a measured run is: by its own figures."""
-    ranks = replicas * deployment.candidate.options.data_parallel_size
-    generator = np.random.default_rng([seed, 1])  # as in `run`
-    run = run_fleet(load, deployment.config, deployment.cost, ranks, deployment.candidate.routing, generator)
+    run = fleet_run(deployment, scenario, load, replicas, seed)
     service = served(run)
     saturated = scenario.demand == "open" and backlog_grows(service)
     until_the_last = scenario.demand == "open" and load.follows is None  # of sessions the whole run, as was measured

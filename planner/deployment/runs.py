@@ -7,16 +7,19 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.coefficients import StepCost
 from planner.deployment.calibrated import Applied, apply, cache_note, differences, unused_note
 from planner.deployment.candidates import SESSION_ROUTING, Candidate
+from planner.deployment.failures import control_of
 from planner.errors import ScenarioError
 from planner.memory import KvCapacity, kv_capacity
-from planner.performance import Breakdown, breakdown
+from planner.performance import BALANCED_RANKS, Breakdown, breakdown
 from planner.provenance import Provenance, weakest_first
+from planner.response_cache import response_hit_rate
 from planner.scenario import Scenario
-from planner.simulation.fleet import run_fleet, without_cooldown
+from planner.simulation.fleet import NO_MARKS, Control, FleetRun, run_fleet, without_cooldown
 from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome, summarise
 from planner.specs import SchedulerConfig
@@ -78,25 +81,18 @@ def deploy(candidate: Candidate) -> Deployment:
     terms, applied, notes, warnings = _calibrate(candidate, terms)
     kv = _kv_capacity(candidate, applied)
     rows = [*candidate.provenance, *kv.provenance, *terms.provenance, *notes]
+    if candidate.ranks_in_step > 1:  # what the step cost assumes of other ranks' tokens, the simulation knows
+        rows = [row for row in rows if row.what != BALANCED_RANKS]
     if candidate.gpu.vendor == "cpu" and applied is None:
         source = "a guess until planner calibrate measures it: an A100's kernels stand in, scaled to this CPU"
         rows.append(Provenance("kernel path: CPU", "assumed", source, "an A100's, scaled", errs="unknown"))
-    if options.data_parallel_size > 1:
-        rows.append(
-            Provenance(
-                "engine.data_parallel_size",
-                "assumed",
-                "data-parallel ranks are simulated as independent engines; expert parallelism would keep them in step",
-                str(options.data_parallel_size),
-                errs="optimistic" if options.enable_expert_parallel else "",
-            )
-        )
     if options.async_scheduling:
         rows.append(
             Provenance(
                 "asynchronous scheduling",
                 "assumed",
-                "an arrival misses one extra step; a finished request gives its seat back at once, vLLM one step later",
+                "each step is decided while the one before runs, as in vLLM; but every answer's end is foreseen: "
+                "a stop token costs vLLM one token more, and a client that gives up is noticed a step later",
                 errs="optimistic",
             )
         )
@@ -170,8 +166,9 @@ def default_queries(scenario: Scenario) -> int:
 
 def model_rate_qps(scenario: Scenario) -> float:
     """Queries per second that reach the model at the peak; 0 where the demand names no rate."""
-    cache = scenario.query.response_cache
-    return (scenario.traffic.peak_qps or 0.0) * (1.0 if cache is None else 1.0 - cache.hit_rate)
+    if scenario.traffic.peak_qps is None:
+        return 0.0
+    return scenario.traffic.peak_qps * (1.0 - response_hit_rate(scenario))
 
 
 def run_length(scenario: Scenario, queries: int, idle_e2e_s: float, least_spans: int) -> Length:
@@ -249,8 +246,42 @@ def idle_e2e_s(outcome: Outcome) -> float:
 
 
 def run(deployment: Deployment, scenario: Scenario, load: Load, replicas: int, seed: int) -> Outcome:
-    """Simulate `replicas` endpoints of `deployment` under `load`; each of their data-parallel ranks is routed to."""
-    ranks = replicas * deployment.candidate.options.data_parallel_size
+    """Statistics of `fleet_run`, judged by the scenario's limits. `fleet.failures` are for `run_through`."""
+    return outcome_of(fleet_run(deployment, scenario, load, replicas, seed), scenario)
+
+
+def fleet_run(
+    deployment: Deployment,
+    scenario: Scenario,
+    load: Load,
+    replicas: int,
+    seed: int,
+    marks_s: NDArray[np.float64] = NO_MARKS,
+) -> FleetRun:
+    """Simulate `replicas` endpoints of `deployment` under `load`, to which nothing happens.
+
+    Data-parallel ranks are routed to one by one, or as groups in step (`Candidate.ranks_in_step`).
+    """
+    control = control_of(scenario, deployment.candidate.options.data_parallel_size)
+    return run_through(deployment, load, replicas, seed, control, marks_s)
+
+
+def run_through(
+    deployment: Deployment,
+    load: Load,
+    replicas: int,
+    seed: int,
+    control: Control,
+    marks_s: NDArray[np.float64] = NO_MARKS,
+) -> FleetRun:
+    """The same with `control` done to them; at `marks_s` their ledgers are looked at."""
+    candidate = deployment.candidate
+    ranks = replicas * candidate.options.data_parallel_size
     generator = np.random.default_rng([seed, 1])  # routing's own chance, apart from the load's
-    fleet = run_fleet(load, deployment.config, deployment.cost, ranks, deployment.candidate.routing, generator)
+    fixed = (deployment.config, deployment.cost, ranks, candidate.routing, generator)
+    return run_fleet(load, *fixed, control=control, ranks_in_step=candidate.ranks_in_step, marks_s=marks_s)
+
+
+def outcome_of(fleet: FleetRun, scenario: Scenario) -> Outcome:
+    """Statistics of a run, judged by the scenario's limits."""
     return summarise(without_cooldown(fleet), scenario.slo, steady=scenario.demand == "open")

@@ -5,32 +5,76 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from planner.deployment.bands import bands
 from planner.deployment.candidates import only_candidate
-from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_document, warnings_document
+from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_document, warnings_document, with_hits
+from planner.deployment.failures import control_of, failures_document, lasting_s, with_failures
 from planner.deployment.runs import (
     FULL_SPANS,
     IDLE_QUERIES,
+    Deployment,
     Length,
     default_queries,
     deploy,
+    fleet_run,
     idle_e2e_s,
     idle_outcome,
     make_load,
-    run,
+    model_rate_qps,
+    outcome_of,
     run_length,
+    run_through,
 )
+from planner.deployment.tables import request_table, timeline_table
+from planner.errors import ScenarioError, UnsupportedError
 from planner.scenario import Scenario
-from planner.simulation.outcome import Outcome
+from planner.simulation.fleet import FleetRun, without_cooldown
+from planner.simulation.load import Load
+from planner.simulation.outcome import Outcome, summarise
+from planner.simulation.timeline import Timeline, timeline
 from planner.summary import simulation_text
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """The answer of `simulate`; `document` has the JSON names, `outcome` the arrays behind them."""
+    """`document` of `simulate` has the JSON names, `outcome` the arrays behind them, `run` every request."""
 
     document: dict[str, Any] = field(repr=False)
     outcome: Outcome = field(repr=False)
+    run: FleetRun = field(repr=False)
+    deployment: Deployment = field(repr=False)
+
+    @property
+    def counted_s(self) -> tuple[float, float]:
+        """When the first counted query was due, and the last."""
+        load, arrival_s = self.run.load, self.run.arrival_s
+        return float(arrival_s[load.warmup]), float(arrival_s[load.queries - load.cooldown - 1])
+
+    def requests(self) -> pd.DataFrame:
+        """One row a model call: see `tables.request_table`."""
+        return request_table(self.run)
+
+    def timeline(self, intervals: int) -> Timeline:
+        """The run from its beginning to its end, in so many equal intervals; it is simulated once more for it.
+
+        Raises UnsupportedError for data-parallel ranks that compute in step: looked at, they would not.
+        """
+        ranks = self.deployment.candidate.ranks_in_step
+        if ranks > 1:
+            rule = "a run over time is not supported yet where data-parallel ranks share experts and compute in step"
+            raise UnsupportedError("engine.data_parallel_size", ranks, rule, "1")
+        end_s = float(np.nanmax(np.concatenate((self.run.last_token_s, self.run.ended_s))))
+        marks_s = np.linspace(0.0, end_s, intervals + 1)
+        replicas, seed = self.document["fleet"]["replicas"], self.document["seed"]
+        again = run_through(self.deployment, self.run.load, replicas, seed, self.run.control, marks_s)
+        return timeline(again.marks, marks_s, again.usable_blocks)
+
+    def timeline_table(self, intervals: int) -> pd.DataFrame:
+        """The same as a table: see `tables.timeline_table`."""
+        return timeline_table(self.timeline(intervals))
 
     def as_dict(self) -> dict[str, Any]:
         """The JSON document."""
@@ -50,15 +94,24 @@ def simulate(
     lists and for whatever cannot be run.
     """
     deployment = deploy(only_candidate(scenario, "simulate"))
+    replicas = scenario.fleet.replicas or 1
     length = Length(0, 0, 0)
     if scenario.demand == "open":
         _, idle = idle_outcome(deployment, scenario, IDLE_QUERIES, seed)
         spans = 0 if requests else FULL_SPANS
         length = run_length(scenario, requests or default_queries(scenario), idle_e2e_s(idle), spans)
+        if not requests and duration_s is None:
+            lasting = lasting_s(scenario, replicas, idle_e2e_s(idle))
+            length = length._replace(counted=max(length.counted, round(lasting * model_rate_qps(scenario))))
     load = make_load(scenario, deployment.config.max_model_len, seed, length, duration_s)
-    replicas = scenario.fleet.replicas or 1
-    outcome = run(deployment, scenario, load, replicas, seed)
-    around = bands(deployment, scenario, outcome, load, replicas, seed)
+    failures = None
+    if scenario.fleet.failures:
+        fleet, outcome, failures = _through_failures(deployment, scenario, load, replicas, seed)
+        around = bands(deployment, scenario, outcome, load, replicas, seed, 0)
+    else:
+        fleet = fleet_run(deployment, scenario, load, replicas, seed)
+        outcome = outcome_of(fleet, scenario)
+        around = bands(deployment, scenario, outcome, load, replicas, seed)
     document = {
         "schema_version": SCHEMA_VERSION,
         "scenario": scenario.as_dict(),
@@ -67,6 +120,29 @@ def simulate(
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
         "fleet": fleet_document(deployment, replicas),
         **run_document(deployment, load, outcome, around),
+        **with_hits(scenario, load, outcome),
+        **({} if failures is None else {"failures": failures}),
         "provenance": [row.as_dict() for row in deployment.provenance_of(replicas)],
     }
-    return Simulation(document, outcome)
+    return Simulation(document, outcome, fleet, deployment)
+
+
+def _through_failures(
+    deployment: Deployment, scenario: Scenario, load: Load, replicas: int, seed: int
+) -> tuple[FleetRun, Outcome, dict[str, Any]]:
+    """The run through `fleet.failures`, its statistics judged by its own statistic, and what they did.
+
+    Raises ScenarioError for one that would come after the last counted query.
+    """
+    plain = control_of(scenario, deployment.candidate.options.data_parallel_size)
+    control, events = with_failures(plain, scenario, load, replicas)
+    last_s = float(load.arrival_s[load.queries - load.cooldown - 1])
+    for event in events:
+        if (at_s := control.changes[event.first].at_s) > last_s:
+            begin_s = float(load.arrival_s[load.warmup])
+            rule = f"the run's last query comes at {last_s - begin_s:.4g} s: leave --requests and --duration out"
+            raise ScenarioError(f"{event.key}.{event.what}.at_s", at_s - begin_s, rule)
+    fleet = run_through(deployment, load, replicas, seed, control)
+    through = without_cooldown(fleet)
+    outcome = summarise(through, scenario.slo, steady=False)
+    return fleet, outcome, failures_document(scenario, through, outcome, events)

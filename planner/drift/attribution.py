@@ -6,7 +6,8 @@ actual, and W = w(token lengths) · w(prefix hits) · uₐ/uₚ · w(step time),
 
     Fₐ/Fₚ = qₚ/qₐ · w(token lengths) · w(prefix hits) · uₐ/uₚ · w(step time) · Gₐ/(Gₚ·W) · Pₐ/Pₚ
 
-Each factor's part is that of `logmean`; retrieval's, r·(uₐ − uₚ), is the response cache's.
+Each factor's part is that of `logmean`; retrieval's, r·(uₐ − uₚ), is the response cache's. Where nobody tells the bill
+it is taken at the plan's prices: price is then 1, exactly, and utilisation Bₐ/(Bₚ·W), which is Gₐ/(Gₚ·W) but for staff.
 """
 
 from __future__ import annotations
@@ -66,16 +67,18 @@ def attribution(planned: Planned, actual: Actual, work: Work) -> Attribution:
         "response_hit_rate": actual.hit_told,
         "step_speed": work.step_speed.told,
         "utilisation": bool(actual.gpus),
-        "price": actual.price_told,
+        "price": actual.price_told and unit_usd,
     }
     fleet = bill_planned / (S_PER_HOUR * actual.planned_qps)
     per_query = fleet + retrieval * planned.uncached_share
     if rate:
         factors = {"traffic": actual.planned_qps / rate} | factors
     if actual.gpus:
-        factors["utilisation"] = actual.gpus / (planned.gpus * change)
+        size = actual.gpus / planned.gpus
         if bill:
-            factors["price"] = (bill / actual.gpus) / (bill_planned / planned.gpus)
+            factors["price"] = bill / bill_planned / size if told["price"] else 1.0
+            size = size if told["price"] else bill / bill_planned
+        factors["utilisation"] = size / change
     if not rate or not actual.gpus or not bill:
         return Attribution(factors, told, change, None, per_query, None, unit_usd)
     parts = parts_of(fleet, factors)

@@ -33,7 +33,8 @@ def room_of(simulated: Simulated | None, planned: Planned, observed: Observed, a
 
     Users' queries/s: what reaches the model is what the response cache leaves of them. Of part of a fleet nothing is
     told: its load is not the load, and replicas wanted for it are too few. While a queue stands before the fleet
-    (`bound`), whatever the capacity model says there is no headroom, and no fewer replicas do than run.
+    (`bound`), whatever the capacity model says, and also where it says nothing, there is no headroom, and at least one
+    replica more is wanted than runs.
     """
     bound = observed.queue_stands
     replicas: dict[str, Any] = {"planned": planned.replicas, "running": actual.replicas, "wanted": None}
@@ -56,8 +57,9 @@ def room_of(simulated: Simulated | None, planned: Planned, observed: Observed, a
     if simulated is not None and rate and wanted is None:
         notes.append("no number of replicas would hold the service levels with queries and steps as they are")
     if bound:
-        headroom = None if headroom is None else min(headroom, 0.0)
-        wanted = None if wanted is None else max(wanted, round(actual.replicas or 0.0))
+        headroom = min(headroom, 0.0) if headroom is not None else 0.0
+        if actual.replicas is not None:
+            wanted = max(wanted or 0, round(actual.replicas) + 1)
     cap = planned.pinned.fleet.max_gpus
     if wanted is not None and cap is not None and wanted * planned.gpus_per_replica > cap:
         notes.append(f"the replicas wanted take more GPUs than fleet.max_gpus (={cap})")

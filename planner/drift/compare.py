@@ -11,7 +11,7 @@ from planner.drift.actual import Actual, actual_of
 from planner.drift.attribution import Attribution, attribution
 from planner.drift.capacity import Room, room_of, savings_of
 from planner.drift.model import FleetModel, Simulated
-from planner.drift.model_name import wrong_model
+from planner.drift.model_name import served_of, wrong_model
 from planner.drift.money import money_of
 from planner.drift.quantities import quantities_of
 from planner.drift.service_levels import levels_of, missed
@@ -42,7 +42,7 @@ class Drift:
     @property
     def within(self) -> bool:
         """Whether cost per query and its parts are as planned to within the limit, every service level that is told is
-        met, and everybody who was asked answered.
+        met, everybody who was asked answered, and no other model than the plan's did.
         """
         return bool(self.document["within"])
 
@@ -79,6 +79,7 @@ def drift(planned: Planned, observed: Observed, model: FleetModel, *, limit: flo
     work = work_of(simulated, model.why, observed, actual)
     whole = attribution(planned, actual, work)
     room = room_of(simulated, planned, observed, actual, work)
+    served = served_of(planned, observed)
     troubles = [*observed.troubles, *wrong_model(planned, observed)]
     parts = [
         _part(cause, whole, bound, _line(cause, planned, actual, work, whole, room, simulated), observed.complete)
@@ -97,7 +98,13 @@ def drift(planned: Planned, observed: Observed, model: FleetModel, *, limit: flo
             "hour": actual.hour,
             "limit": bound,
             "sources": {"asked": observed.asked, "answered": observed.answered},
-            "within": (observed.complete and not missed(levels) and _within(parts, departure, bound, observed, actual)),
+            "model": served._asdict(),
+            "within": (
+                observed.complete
+                and served.matches is not False
+                and not missed(levels)
+                and _within(parts, departure, bound, observed, actual)
+            ),
             "slo": levels,
             **money,
             "parts": parts,
@@ -190,7 +197,7 @@ def _line(
             return _of(work.prefix_hit_rate, f"{stages}[].shared_prefix.tokens", mends.setting(found))
         case "response_hit_rate":
             told = actual.hit_rate if actual.hit_told else None
-            mend = mends.setting(mends.response_hit_rate(actual))
+            mend = mends.setting(mends.response_hit_rate(planned, actual))
             return _Line("query.response_cache.hit_rate", 1.0 - planned.uncached_share, told, mend)
         case "step_speed":
             return _of(work.step_speed, "calibration", mends.STEP_SPEED)

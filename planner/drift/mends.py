@@ -82,9 +82,13 @@ def prefix_hit_rate(simulated: Simulated, found: Imposed) -> dict[str, Any]:
     return values
 
 
-def response_hit_rate(actual: Actual) -> dict[str, Any]:
-    """The share of queries that the cache answers now."""
-    return {"query.response_cache.hit_rate": significant(min(actual.hit_rate, 0.999))}
+def response_hit_rate(planned: Planned, actual: Actual) -> dict[str, Any]:
+    """The share of queries that the cache answers now; a cache whose hit rate emerges is stated instead."""
+    now, cache = significant(min(actual.hit_rate, 0.999)), planned.scenario.query.response_cache
+    if cache is None or cache.popularity is None:
+        return {"query.response_cache.hit_rate": now}
+    stated = {"popularity": None, "capacity_queries": None, "ttl_s": None, "hit_rate": now}
+    return {f"query.response_cache.{key}": value for key, value in stated.items()}
 
 
 def price(planned: Planned, actual: Actual) -> dict[str, Any]:
@@ -106,7 +110,7 @@ def utilisation(running: float, wanted: int | None, *, at_least: bool = False) -
     if wanted is None:
         return None
     if at_least:
-        return f"run {max(wanted, round(running) + 1)} replicas or more instead of {running:g}: a queue stands"
+        return f"run {wanted} replicas or more instead of {running:g}: a queue stands"
     if wanted == round(running):
         return "as many replicas run as this load wants: plan again with what else has changed"
     return f"run {wanted} replicas instead of {running:g}"

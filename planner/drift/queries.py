@@ -117,10 +117,10 @@ def _scaled(base: Scenario, scales: list[float], prefix: tuple[int, ...] | None)
         prompt = scaled(stage.prompt_tokens, scales[0])
         values[f"{key}.prompt_tokens"] = prompt
         values[f"{key}.output_tokens"] = scaled(stage.output_tokens, scales[1])
-        given = stage.shared_prefix
+        given, behind = stage.shared_prefix, stage.document.tokens if stage.document else 0
         tokens = (given.tokens if given else 0) if prefix is None else prefix[index]
         if isinstance(prompt, int):
-            tokens = min(tokens, prompt - 1)
+            tokens = min(tokens, prompt - 1 - behind)
         if tokens < 1:
             values[f"{key}.shared_prefix"] = None
         elif given is None or tokens != given.tokens:
@@ -129,12 +129,14 @@ def _scaled(base: Scenario, scales: list[float], prefix: tuple[int, ...] | None)
 
 
 def prefix_at(base: Scenario, prompts: tuple[float, ...], place: float) -> tuple[int, ...]:
-    """Shared tokens of each stage on the way from none (`place` 0) to the whole of the mean prompt (1).
+    """Shared tokens of each stage on the way from none (`place` 0) to all of the mean prompt but its document (1).
 
     Stages keep the plan's proportions; where it has no shared prefix at all, every stage has one, in proportion to
     its mean prompt (`prompts`, by stage).
     """
     planned = [float(stage.shared_prefix.tokens) if stage.shared_prefix else 0.0 for stage in base.query.stages]
     weights = planned if any(planned) else list(prompts)
-    most = min(prompt / weight for prompt, weight in zip(prompts, weights, strict=True) if weight)
+    behind = [stage.document.tokens if stage.document else 0 for stage in base.query.stages]
+    rooms = zip(prompts, behind, weights, strict=True)
+    most = max(min((prompt - document) / weight for prompt, document, weight in rooms if weight), 0.0)
     return tuple(round(place * most * weight) for weight in weights)

@@ -21,6 +21,8 @@ from planner.economics.cost import (
     CostLine,
     Prices,
     all_in_gpu_hour_usd,
+    bought_per_query,
+    cache_usd_per_day,
     cost_lines,
     fleet_cost,
     usd_per_hour,
@@ -29,7 +31,7 @@ from planner.economics.demand import Demand, day_queries, demand_at_own_rate, qu
 from planner.economics.earnings import RevenueModel, revenue_of
 from planner.economics.gpu_price import PricePart, parts_usd
 from planner.economics.lines import MoneyLine
-from planner.economics.load_shape import LoadShape, Size, load_shape
+from planner.economics.load_shape import LoadShape, Size, following_usd, load_shape
 from planner.economics.margins import BreakEven, Margin, break_even, margin
 from planner.economics.mix import Commitment, assumed_mix, mixed
 from planner.economics.ownership import Ownership, assumed_ownership, owned
@@ -69,12 +71,15 @@ __all__ = [
     "allocation",
     "assumed_mix",
     "assumed_ownership",
+    "bought_per_query",
     "break_even",
+    "cache_usd_per_day",
     "cost_lines",
     "cost_to_serve",
     "day_queries",
     "demand_at_own_rate",
     "fleet_cost",
+    "following_usd",
     "load_shape",
     "lost_in_day",
     "lost_queries",

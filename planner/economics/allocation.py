@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from planner.economics.cost import Cost, Prices, retrieval_per_query
+from planner.economics.cost import Cost, Prices, bought_per_query, cache_usd_per_day
 from planner.economics.demand import Demand
 from planner.units import HOURS_PER_DAY
 
@@ -30,14 +30,15 @@ def allocation(gpus: int, prices: Prices, demand: Demand, cost: Cost, utilisatio
 
         usage = Σ utilisation ÷ 24 · fleet $/day ÷ queries + retrieval        idle = Σ (1 − utilisation) ÷ 24 · …
 
-    Retrieval is bought by the query: all of it is usage.
+    Retrieval and hits are bought by the query, and the response cache serves all day: all of that is usage.
     """
     busy = fsum(utilisation) / HOURS_PER_DAY
     idle = fsum(1 - hour for hour in utilisation) / HOURS_PER_DAY
     gpu_hours = gpus * HOURS_PER_DAY
     fleet_per_query = HOURS_PER_DAY * cost.usd_per_hour / demand.day_queries
+    beside = bought_per_query(prices, demand.uncached_share) + cache_usd_per_day(prices) / demand.day_queries
     return Allocation(
-        usage_usd_per_query=busy * fleet_per_query + retrieval_per_query(prices, demand),
+        usage_usd_per_query=busy * fleet_per_query + beside,
         idle_usd_per_query=idle * fleet_per_query,
         busy_gpu_hours=busy * gpu_hours,
         idle_gpu_hours=idle * gpu_hours,

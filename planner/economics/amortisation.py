@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from planner.economics.checks import positive
-from planner.economics.cost import Cost, Prices, retrieval_per_query
+from planner.economics.cost import Cost, Prices, bought_per_query, cache_usd_per_day
 from planner.economics.demand import Demand, day_queries
 from planner.economics.revenue import MILLE, Revenue
 from planner.provenance import Provenance
@@ -56,17 +56,17 @@ def break_even_after_training(
 ) -> AfterTraining:
     """Solve `24·H/(q·D) + r + B/(q·D) = R` for one letter at a time; letters as in `margins.break_even`.
 
-    B = training $/day:
+    B = training $/day, and c stands beside it:
 
         q = (24·H + B) / (D·(R − r))     gpu_hour_usd = ((R − r)·q·D − B)·compute_share / (24·gpus)
         R = (24·H + B)/(q·D) + r
 
     A GPU price exists only where the queries earn more than retrieval and the bill take, q only where R > r.
     """
-    per_day = training.usd_per_day
-    rpm_usd = None if cost is None else MILLE * (cost.usd_per_query + per_day / demand.day_queries)
+    per_day = training.usd_per_day + cache_usd_per_day(prices)
+    rpm_usd = None if cost is None else MILLE * (cost.usd_per_query + training.usd_per_day / demand.day_queries)
     qps = gpu_hour_usd = None
-    left = None if revenue is None else revenue.usd_per_query - retrieval_per_query(prices, demand)
+    left = None if revenue is None else revenue.usd_per_query - bought_per_query(prices, demand.uncached_share)
     if left is not None and left > 0:
         for_gpus = left * demand.day_queries - per_day
         if for_gpus > 0:

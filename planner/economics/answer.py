@@ -14,7 +14,7 @@ from planner.economics.amortisation import (
     training_usd_per_query,
 )
 from planner.economics.checks import positive
-from planner.economics.cost import Cost, CostLine, Prices, cost_lines, fleet_cost, retrieval_per_query
+from planner.economics.cost import Cost, CostLine, Prices, bought_per_query, cost_lines, fleet_cost
 from planner.economics.demand import Demand, queries_by_hour
 from planner.economics.earnings import RevenueModel, assumed_of, revenue_of
 from planner.economics.margins import BreakEven, Margin, break_even, margin
@@ -143,13 +143,14 @@ def _training_note(training: Training | None) -> tuple[str, ...]:
 def _hours(
     prices: Prices, demand: Demand, cost: Cost | None, utilisation: Sequence[float] | None
 ) -> tuple[HourOfDay, ...]:
-    """A static fleet costs the same every hour; retrieval follows the queries."""
-    retrieval = retrieval_per_query(prices, demand)
+    """A static fleet and a cache cost the same every hour; what is bought by the query follows the queries."""
+    shares = (demand.uncached_share,) * HOURS_PER_DAY if demand.uncached_by_hour is None else demand.uncached_by_hour
+    bought = [bought_per_query(prices, uncached) for uncached in shares]
     return tuple(
         HourOfDay(
             hour=hour,
             queries=queries,
-            cost=None if cost is None else cost.usd_per_hour + retrieval * queries,
+            cost=None if cost is None else cost.usd_per_hour + prices.cache_usd_per_hour + bought[hour] * queries,
             utilisation=None if utilisation is None else float(utilisation[hour]),
         )
         for hour, queries in enumerate(queries_by_hour(demand.peak_qps, demand.day))

@@ -23,7 +23,8 @@ class Prices:
     compute, so that the rest (network, storage, staff on call) is charged on top of the GPUs; the authors of
     Yuan2.0-M32 put it at 0.95. `retrieval_usd_per_query`: search or grounding, for each query that the response
     cache does not answer. `kind` says where the GPU price comes from; `parts`, where it is made of several, add up to
-    it. `staff_usd_per_year` is of the whole fleet, whatever its size, and so in no GPU's price.
+    it. `staff_usd_per_year` is of the whole fleet, whatever its size, and so in no GPU's price. The response cache
+    costs `cache_usd_per_hit` for each query that it answers and `cache_usd_per_hour` all day.
     Raises InputError on values out of range; a GPU price of zero is a missing price.
     """
 
@@ -33,6 +34,8 @@ class Prices:
     kind: PriceKind = "given"
     parts: tuple[PricePart, ...] = ()
     staff_usd_per_year: float = 0.0
+    cache_usd_per_hit: float = 0.0
+    cache_usd_per_hour: float = 0.0
 
     def __post_init__(self) -> None:
         if self.gpu_hour_usd is not None:
@@ -43,6 +46,8 @@ class Prices:
         share("prices.compute_share", self.compute_share)
         positive("prices.compute_share", self.compute_share)
         not_negative("prices.retrieval_usd_per_query", self.retrieval_usd_per_query)
+        not_negative("query.response_cache.usd_per_hit", self.cache_usd_per_hit)
+        not_negative("query.response_cache.usd_per_hour", self.cache_usd_per_hour)
 
     @property
     def staff_usd_per_hour(self) -> float:
@@ -54,8 +59,9 @@ class Prices:
 class Cost:
     """What the fleet costs, by the hour, by the user's query (cached ones included), by a million tokens.
 
-    `usd_per_million_tokens` counts prompt and output tokens of all model calls, and compute only: retrieval is not
-    in it. None where the tokens are not known or no query reaches the model.
+    `usd_per_hour` is the fleet's alone: the response cache's own bill is in `usd_per_query`, as retrieval is.
+    `usd_per_million_tokens` counts prompt and output tokens of all model calls, and compute only: neither is in it.
+    None where the tokens are not known or no query reaches the model.
     """
 
     usd_per_hour: float
@@ -81,22 +87,29 @@ def all_in_gpu_hour_usd(gpus: int, prices: Prices) -> float | None:
     return usd_per_hour(gpus, prices.gpu_hour_usd, staff_usd_per_year=prices.staff_usd_per_year) / gpus
 
 
-def retrieval_per_query(prices: Prices, demand: Demand) -> float:
-    """Retrieval in $ per user query: its price · the share of queries that are not answered from the cache."""
-    return prices.retrieval_usd_per_query * demand.uncached_share
+def bought_per_query(prices: Prices, uncached_share: float) -> float:
+    """What is bought by the query, in $ per user query: retrieval where it reaches the model, else the cache's fee."""
+    return prices.retrieval_usd_per_query * uncached_share + prices.cache_usd_per_hit * (1.0 - uncached_share)
+
+
+def cache_usd_per_day(prices: Prices) -> float:
+    """The response cache's own bill of a day, whatever it answers."""
+    return HOURS_PER_DAY * prices.cache_usd_per_hour
 
 
 def fleet_cost(gpus: int, prices: Prices, demand: Demand) -> Cost | None:
     """The cost of a fleet of fixed size that is on all day. None without a GPU price.
 
-    usd_per_query = 24 · usd_per_hour ÷ queries of the day + retrieval_usd_per_query · uncached share
+    usd_per_query = 24 · (usd_per_hour + cache_usd_per_hour) ÷ queries of the day
+                    + retrieval_usd_per_query · uncached share + cache_usd_per_hit · (1 − uncached share)
     usd_per_million_tokens = 10⁶ · 24 · usd_per_hour ÷ (queries of the day · uncached share · tokens per query)
     """
     if prices.gpu_hour_usd is None:
         return None
     hourly = usd_per_hour(gpus, prices.gpu_hour_usd, prices.compute_share, prices.staff_usd_per_year)
     daily = HOURS_PER_DAY * hourly
-    per_query = daily / demand.day_queries + retrieval_per_query(prices, demand)
+    beside = bought_per_query(prices, demand.uncached_share)
+    per_query = (daily + cache_usd_per_day(prices)) / demand.day_queries + beside
     tokens = demand.day_queries * demand.uncached_share * (demand.tokens_per_query or 0.0)
     return Cost(hourly, per_query, TOKENS_PER_PRICE * daily / tokens if tokens else None)
 
@@ -122,6 +135,11 @@ def cost_lines(gpus: int, prices: Prices, demand: Demand) -> tuple[CostLine, ...
     uncached = demand.day_queries * demand.uncached_share
     if prices.retrieval_usd_per_query > 0 and uncached > 0:
         lines.append(money_line("retrieval", uncached, "uncached query", prices.retrieval_usd_per_query))
+    hits = demand.day_queries - uncached
+    if prices.cache_usd_per_hit > 0 and hits > 0:
+        lines.append(money_line("answers from the response cache", hits, "cached query", prices.cache_usd_per_hit))
+    if prices.cache_usd_per_hour > 0:
+        lines.append(money_line("response cache, all day", float(HOURS_PER_DAY), "hour", prices.cache_usd_per_hour))
     return tuple(lines)
 
 

@@ -22,11 +22,11 @@ class Demand:
     """What the users ask in a day.
 
     `peak_qps` counts user queries per second of the busiest hour, those that the response cache answers included;
-    `uncached_share` of them reach the model. The token counts are means per query that reaches the model, summed over
-    all its model calls; None = not known. `answer_tokens`: of them, the output tokens that the user gets (one sample
-    of each call of the last stage); `prompt_once_tokens`: the prompt tokens with each prompt counted once for all its
-    answers (None: no prompt has several); `cached_prompt_share`: the share of the prompt tokens that the prefix cache
-    holds.
+    `uncached_share` of the day's reach the model, `uncached_by_hour` of each hour's (None: all hours alike). The token
+    counts are means per query that reaches the model, summed over all its model calls; None = not known.
+    `answer_tokens`: of them, the output tokens that the user gets (one sample of each call of the last stage);
+    `prompt_once_tokens`: the prompt tokens with each prompt counted once for all its answers (None: no prompt has
+    several); `cached_prompt_share`: the share of the prompt tokens that the prefix cache holds.
     `basis` says in words at which load a cost per query is stated (None: by the day, see `stated_at`).
     Raises InputError on a day that is not 24 finite shares, and on rates and shares out of range.
     """
@@ -40,6 +40,7 @@ class Demand:
     answer_tokens: float | None = None
     cached_prompt_share: float | None = None
     prompt_once_tokens: float | None = None
+    uncached_by_hour: Day | None = None
 
     def __post_init__(self) -> None:
         positive("traffic.peak_qps", self.peak_qps)
@@ -64,6 +65,15 @@ class Demand:
     def day_queries(self) -> float:
         """User queries in 24 hours, cached ones included."""
         return day_queries(self.peak_qps, self.day)
+
+    @property
+    def model_day(self) -> Day | None:
+        """24 shares of the most that reaches the model in an hour; `day` where its share of the queries is the same."""
+        if self.uncached_by_hour is None:
+            return self.day
+        day = FLAT_DAY if self.day is None else self.day
+        loads = [of_peak * uncached for of_peak, uncached in zip(day, self.uncached_by_hour, strict=True)]
+        return tuple(load / max(loads) for load in loads)
 
     @property
     def stated_at(self) -> str:
@@ -127,7 +137,8 @@ def demand_at_own_rate(
 def utilisation_by_hour(demand: Demand, simulated: Sequence[tuple[float, float]]) -> tuple[float, ...]:
     """Utilisation (busy ÷ elapsed) of each of the 24 hours, read off simulated loads.
 
-    `simulated` holds (user queries per second, utilisation) of one and the same fleet, in any order. Between two
+    `simulated` holds (user queries per second, utilisation) of one and the same fleet, in any order; where not the
+    same share of each hour's reaches the model, user queries that load it as much at the peak's share. Between two
     of them, and between no load and the lightest, it is interpolated linearly; beyond the heaviest it stays flat.
     Batching makes the true curve bend upwards early (a lightly loaded step serves few requests at nearly the price
     of a full one), so with the peak alone the quiet hours come out too idle.
@@ -136,6 +147,6 @@ def utilisation_by_hour(demand: Demand, simulated: Sequence[tuple[float, float]]
     if not simulated:
         raise InputError("simulated", "none", "needs at least one simulated load")
     known = sorted({(0.0, 0.0), *simulated})
-    rates = [demand.peak_qps * of_peak for of_peak in (FLAT_DAY if demand.day is None else demand.day)]
+    rates = [demand.peak_qps * of_peak for of_peak in (FLAT_DAY if demand.model_day is None else demand.model_day)]
     values = np.interp(rates, [qps for qps, _ in known], [busy for _, busy in known])
     return tuple(float(value) for value in values)

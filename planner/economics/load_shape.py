@@ -77,7 +77,7 @@ def load_shape(size: Size, prices: Prices, demand: Demand) -> LoadShape:
     """
     needed = tuple(
         max(max(ceil(size.serving * of_peak - ROUNDING), 1) + size.spare, size.min_replicas)
-        for of_peak in (FLAT_DAY if demand.day is None else demand.day)
+        for of_peak in (FLAT_DAY if demand.model_day is None else demand.model_day)
     )
     booked = _booked(needed, size.startup_s / S_PER_HOUR)
     hours = fsum(replicas * share for replicas, share in booked)
@@ -88,7 +88,7 @@ def load_shape(size: Size, prices: Prices, demand: Demand) -> LoadShape:
         static=Static(static_hours, _static_usd(gpus, prices)),
         following=Following(
             gpu_hours=following_hours,
-            usd_per_day=_following_usd(size, prices, booked),
+            usd_per_day=following_usd(size, prices, booked),
             startup_gpu_hours=following_hours - sum(needed) * size.gpus_per_replica,
             replicas=needed,
         ),
@@ -119,7 +119,7 @@ def _static_usd(gpus: int, prices: Prices) -> float | None:
     return HOURS_PER_DAY * usd_per_hour(gpus, prices.gpu_hour_usd, prices.compute_share, prices.staff_usd_per_year)
 
 
-def _following_usd(size: Size, prices: Prices, booked: Sequence[tuple[int, float]]) -> float | None:
+def following_usd(size: Size, prices: Prices, booked: Sequence[tuple[float, float]]) -> float | None:
     """The price's parts: paid all day, by the GPU-hours that run, or by those beyond what is reserved.
 
     Of a mix, a part that is paid all day has its share of the GPUs as its quantity: together they are reserved.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from planner.economics.cost import Cost, Prices, retrieval_per_query
+from planner.economics.cost import Cost, Prices, bought_per_query, cache_usd_per_day
 from planner.economics.demand import Demand, day_queries
 from planner.economics.revenue import MILLE, Revenue
 from planner.units import HOURS_PER_DAY
@@ -48,16 +48,20 @@ def margin(cost: Cost, revenue: Revenue, training_usd_per_query: float | None = 
 def break_even(
     gpus: int, prices: Prices, demand: Demand, cost: Cost | None, revenue: Revenue | None
 ) -> tuple[BreakEven, tuple[str, ...]]:
-    """Solve `24·H/(q·D) + r = R` for one letter at a time; beside the values, a sentence for each that is absent.
+    """Solve `(24·H + c)/(q·D) + r = R` for one letter at a time; beside the values, a sentence for each that is absent.
 
     H = fleet $/h = gpus · gpu_hour_usd ÷ compute_share (in the price: the GPU's part of any staff), q = peak_qps,
-    D = queries of the day per query/s at the peak, r = retrieval $/query = retrieval_usd_per_query · uncached share,
-    R = revenue $/query:
+    D = queries of the day per query/s at the peak, c = the response cache's own $/day, r = what is bought by the query
+    = retrieval_usd_per_query · uncached share + its fee for a hit · (1 − uncached share), R = revenue $/query:
 
-        q = 24·H / (D·(R − r))        gpu_hour_usd = (R − r)·q·D·compute_share / (24·gpus)        R = 24·H/(q·D) + r
+        q = (24·H + c) / (D·(R − r))    gpu_hour_usd = ((R − r)·q·D − c)·compute_share / (24·gpus)
+        R = (24·H + c)/(q·D) + r
 
-    q and the GPU price exist only where R > r: when retrieval alone eats what a query earns, neither more traffic
-    nor a cheaper GPU helps. The GPU price needs no price, R no revenue: each is also the answer to "what may it be?".
+    At another q the response cache is taken to answer the same share.
+
+    q exists only where R > r, the GPU price where the queries then pay for c too: when retrieval alone eats what a
+    query earns, neither more traffic nor a cheaper GPU helps. The GPU price needs no price, R no revenue: each is also
+    the answer to "what may it be?".
     """
     qps = rpm_usd = gpu_hour_usd = None
     reasons = []
@@ -68,11 +72,15 @@ def break_even(
     if revenue is None:
         reasons.append("break-even gpu_hour_usd and qps left out: no revenue was given")
         return BreakEven(qps, rpm_usd, gpu_hour_usd), tuple(reasons)
-    left = revenue.usd_per_query - retrieval_per_query(prices, demand)
+    left, per_day = revenue.usd_per_query - bought_per_query(prices, demand.uncached_share), cache_usd_per_day(prices)
     if left > 0:
-        gpu_hour_usd = left * demand.day_queries * prices.compute_share / (HOURS_PER_DAY * gpus)
+        for_gpus = left * demand.day_queries - per_day
+        if for_gpus > 0:
+            gpu_hour_usd = for_gpus * prices.compute_share / (HOURS_PER_DAY * gpus)
+        else:
+            reasons.append("break-even gpu_hour_usd does not exist: the response cache alone costs what queries earn")
         if cost is not None:
-            qps = HOURS_PER_DAY * cost.usd_per_hour / (day_queries(1.0, demand.day) * left)
+            qps = (HOURS_PER_DAY * cost.usd_per_hour + per_day) / (day_queries(1.0, demand.day) * left)
     else:
         why = "retrieval alone costs what a query earns, or more" if revenue.usd_per_query else "a query earns nothing"
         reasons.append(f"break-even gpu_hour_usd and qps do not exist: {why}")

@@ -6,6 +6,24 @@ import random
 from collections.abc import Sequence
 
 from planner.emulator.engine import Engine
+from planner.errors import UnsupportedError
+from planner.scenario import Scenario
+
+ROUTINGS = ("random", "round_robin", "least_loaded")
+
+
+def refuse_unserved(scenario: Scenario, routing: str) -> None:
+    """Raise UnsupportedError for what only `simulate` does with a fleet."""
+    if routing not in ROUTINGS:
+        rule = f"the emulator routes by {', '.join(ROUTINGS)}"
+        raise UnsupportedError("fleet.routing", routing, rule, "--set fleet.routing=least_loaded")
+    if scenario.fleet.admission is not None:
+        limit = scenario.fleet.admission.max_requests_per_replica
+        rule = "the emulator lets every request in"
+        raise UnsupportedError("fleet.admission.max_requests_per_replica", limit, rule, "--set fleet.admission=null")
+    if scenario.fleet.failures:
+        rule = "the emulator's own are --fault"
+        raise UnsupportedError("fleet.failures", len(scenario.fleet.failures), rule, "--set fleet.failures=[]")
 
 
 class Fleet:

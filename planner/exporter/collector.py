@@ -134,7 +134,8 @@ def _of_plan(snapshot: Snapshot, unix_s: float) -> dict[names.Metric, list[Row]]
 
 def _of_exporter(snapshot: Snapshot) -> dict[names.Metric, list[Row]]:
     tried = snapshot.poll_s is not None
-    counts = snapshot.trouble_counts
+    counts, observed = snapshot.trouble_counts, snapshot.observed
+    dead = None if observed is None else observed.dead_targets
     return {
         names.SNAPSHOT_AGE: [((), snapshot.age_s)],
         names.SOURCE_UP: [((source,), float(up)) for source, up in snapshot.sources.items()],
@@ -142,6 +143,7 @@ def _of_exporter(snapshot: Snapshot) -> dict[names.Metric, list[Row]]:
             (("asked",), float(snapshot.asked)),
             (("answered",), float(snapshot.answered) if tried else None),
         ],
+        names.DEAD_TARGETS: [((), None if dead is None else float(dead))],
         names.TROUBLES: [((reason,), float(counts.get(reason, 0))) for reason in REASONS],
         names.POLL_SECONDS: [((), snapshot.poll_s)],
     }

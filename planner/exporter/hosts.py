@@ -19,7 +19,7 @@ def allowed_hosts(bound: str, host: str, more: Sequence[str] = ()) -> frozenset[
     `bound` is the address that the port is bound to. Without `more`, a port that is reached from elsewhere answers any
     name; with it, those alone.
     """
-    if not more and not ipaddress.ip_address(bound.partition("%")[0]).is_loopback:
+    if not more and not ipaddress.ip_address(bound).is_loopback:
         return None
     return LOOPBACK | {_name(one) for one in (bound, host, *more)}
 

@@ -8,7 +8,6 @@ snapshot: `page_words` the answer in sentences, `page_tables` tiles and tables, 
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -18,10 +17,9 @@ from planner.exporter import page_tables as tables
 from planner.exporter.page_chart import Past, history
 from planner.exporter.page_words import reading, sentence, states
 from planner.exporter.snapshot import Snapshot
-from planner.summary.words import capitalised, clean, gpu_name
+from planner.summary.words import capitalised, clean, gpu_name, together
 
 REFRESH_S = 15
-_UNIT = re.compile(r"(?<=\d) (?=(?:%|ms|s|min|h|GB)\b|%)")  # a number stays with its unit
 
 
 @dataclass(frozen=True)
@@ -84,5 +82,5 @@ def live_page(snapshot: Snapshot) -> str:
 def _template() -> Template:
     loader = ChoiceLoader([PackageLoader("planner.exporter"), PackageLoader("planner.report")])
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["together"] = lambda words: _UNIT.sub("\N{NO-BREAK SPACE}", words)
+    environment.filters["together"] = together
     return environment.get_template("live.html")

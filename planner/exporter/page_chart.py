@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +16,7 @@ WIDTH, HEIGHT = 600.0, 100.0
 MOST_POINTS = 150
 GAP = 3.0  # times the usual step between two points: beyond, nothing was known in between
 ROOM = 1.08  # of the highest value
+WHOLE = 0.95  # of the window that is asked for, less half an interval: readings do not fall on its very ends
 
 Point = tuple[float, float | None]  # unix seconds, value
 
@@ -58,18 +58,23 @@ def history(snapshot: Snapshot) -> tuple[Past, ...]:
     def points(figure: str) -> list[Point]:
         return [(moment.unix_s, at(moment._asdict(), figure)) for moment in snapshot.history]
 
+    windows_s = [moment.window_s for moment in snapshot.history]
+    least_s = WHOLE * snapshot.window_s - snapshot.interval_s / 2
+
+    def whole(points: Sequence[Point]) -> list[Point]:
+        return settled(points, windows_s, least_s)
+
     cost, qps = points("usd_per_query"), points("qps")
     plan = ("plan", points("planned_usd_per_query"))
     return (
-        _past("cost of a query", cost, snapshot.window_s, usd, plan),
-        _past("queries per second", qps, snapshot.window_s, number),
+        _past("cost of a query", cost, whole(cost), usd, plan),
+        _past("queries per second", qps, whole(qps), number),
     )
 
 
 def _past(
-    title: str, points: Sequence[Point], window_s: float, words: Any, plan: tuple[str, Any] | None = None
+    title: str, points: Sequence[Point], shown: Sequence[Point], words: Any, plan: tuple[str, Any] | None = None
 ) -> Past:
-    shown = settled(points, window_s)
     drawn = chart([plan, ("actual", shown)] if plan else [("actual", shown)])
     if drawn is None:
         return Past(title, None, "", "", "")
@@ -83,21 +88,16 @@ def _past(
     )
 
 
-def settled(points: Sequence[Point], window_s: float) -> list[Point]:
-    """Points without those of windows that were still filling: within `window_s` of the begin of an unbroken run.
+def settled(points: Sequence[Point], windows_s: Sequence[float | None], least_s: float) -> list[Point]:
+    """Points without those whose windows, each in seconds, are shorter than `least_s`: they were still filling.
 
-    Such a window holds few queries, or none for most of its time. One of them, at many times the usual cost of a
-    query, would set the scale for hours. All points while fewer than two are of whole windows.
+    Such a window holds few queries. One of them, at many times the usual cost of a query, would set the scale for
+    hours. All points while fewer than two are of whole windows.
     """
-    known = [at_s for at_s, value in points if value is not None]
-    longest = max(GAP * median([later - earlier for earlier, later in pairwise(known)] or [0.0]), window_s)
-    found: list[Point] = []
-    begun_s, before_s = math.inf, -math.inf
-    for at_s, value in points:
-        if value is not None:
-            begun_s = at_s if at_s - before_s > longest else begun_s
-            before_s = at_s
-        found.append((at_s, None if at_s - begun_s < window_s else value))
+    found = [
+        (at_s, None if told_s is not None and told_s < least_s else value)
+        for (at_s, value), told_s in zip(points, windows_s, strict=True)
+    ]
     return found if sum(value is not None for _, value in found) > 1 else list(points)
 
 

@@ -121,7 +121,8 @@ def _replicas(snapshot: Snapshot, document: Mapping[str, Any]) -> Tile:
         counts["running"] = snapshot.observed.replicas
     running, wanted = counts["running"], counts["wanted"]
     short = running is not None and wanted is not None and running < wanted
-    note = f"wanted now: {plain(wanted).text}; planned: {plain(counts['planned']).text}"
+    spare = f", {snapshot.plan.spare_replicas} of them spare" if snapshot.plan.spare_replicas else ""
+    note = f"wanted now: {plain(wanted).text}; planned: {plain(counts['planned']).text}{spare}"
     return Tile("replicas that run", plain(running, "bad" if short else ""), note=note)
 
 

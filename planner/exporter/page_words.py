@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from planner.exporter.page_figures import UNKNOWN, Tone, ago, at, listed
 from planner.exporter.snapshot import Snapshot
 from planner.observed import FLEET
-from planner.summary.words import limit_name, milliseconds, number, percent, plural, usd
+from planner.summary.drift import MODEL_KEY
+from planner.summary.words import capitalised, clean, limit_name, milliseconds, number, percent, plural, usd
 from planner.units import MS_PER_S
 
 LATE = 3.0  # times the interval: older figures are marked, before they are too old to show
@@ -56,6 +57,8 @@ def states(snapshot: Snapshot, document: Mapping[str, Any]) -> tuple[tuple[str, 
     if snapshot.observed is None:
         return (("blind", "bad"),)
     found: list[tuple[str, Tone]] = []
+    if _other_models(document):
+        found.append(("another model?", "bad"))
     if any(level.met is False for level in levels(snapshot)):
         found.append(("service level missed", "bad"))
     headroom = at(document, "capacity", "headroom_fraction")
@@ -79,11 +82,23 @@ def states(snapshot: Snapshot, document: Mapping[str, Any]) -> tuple[tuple[str, 
 def sentence(snapshot: Snapshot, document: Mapping[str, Any]) -> str:
     """The answer."""
     if not snapshot.ready:
-        return f"The fleet has not told anything yet.{_nobody_up(snapshot)}"
+        return f"The fleet has not told anything yet.{_first_trouble(snapshot)}"
     if snapshot.observed is None:
         since = f"the last reading that told anything ended {ago(snapshot.age_s)} ago"
         return f"Nothing is known of the fleet: {since}.{_nobody_up(snapshot)}"
-    return f"{_missed(snapshot)}{_cost(document)}"
+    model = "".join(f"Is it the plan's model? {capitalised(text)}. " for text in _other_models(document))
+    return f"{model}{_missed(snapshot)}{_cost(document)}"
+
+
+def _other_models(document: Mapping[str, Any]) -> list[str]:
+    """What the comparison says of a model that is not the plan's."""
+    return [str(one.get("text")) for one in listed(document, "troubles") if one.get("source") == MODEL_KEY]
+
+
+def _first_trouble(snapshot: Snapshot) -> str:
+    """Why nothing was told so far."""
+    of_fleet = _nobody_up(snapshot)
+    return of_fleet or "".join(f" {clean(one.source)}: {clean(one.text)}." for one in snapshot.troubles[:1])
 
 
 def _nobody_up(snapshot: Snapshot) -> str:

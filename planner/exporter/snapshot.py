@@ -21,12 +21,13 @@ HISTORY_S = 6 * 3600.0
 
 
 class Moment(NamedTuple):
-    """One point of the past, for a chart; what was not known is None."""
+    """One point of the past, for a chart; what was not known is None. `window_s`: what its rates are over."""
 
     unix_s: float
     qps: float | None
     usd_per_query: float | None
     planned_usd_per_query: float | None
+    window_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class PlanFacts:
     kernel_path: str  # calibrated, known or assumed
     replicas: int
     slo_s: Mapping[str, float] = field(default_factory=dict)
+    spare_replicas: int = 0  # of `replicas`
     calibrated_unix_s: float | None = None  # None = no calibration, or one without a date
 
 
@@ -99,6 +101,7 @@ def plan_facts(planned: Planned, monitor: Monitor) -> PlanFacts:
         routing=str(fleet.get("routing", "")),
         kernel_path=str(confidence.get("kernel_path", "")) if isinstance(confidence, Mapping) else "",
         replicas=planned.replicas,
+        spare_replicas=planned.replicas - planned.serving,
         slo_s={limit.key: limit.limit_ms / MS_PER_S for limit in planned.scenario.slo},
         calibrated_unix_s=_calibrated_unix_s(document.get("provenance")),
     )
@@ -114,7 +117,8 @@ def moment(observed: Observed, drift: Mapping[str, Any] | None) -> Moment:
 
     told = [row.get("actual") for row in (drift or {}).get("quantities") or () if row.get("name") == "qps"]
     qps = told[0] if told else observed.queries_per_s
-    return Moment(observed.ended_unix_s, qps, figure("cost", "usd_per_query"), figure("planned", "usd_per_query"))
+    cost, planned = figure("cost", "usd_per_query"), figure("planned", "usd_per_query")
+    return Moment(observed.ended_unix_s, qps, cost, planned, observed.window_s)
 
 
 def _calibrated_unix_s(rows: Any) -> float | None:

@@ -93,10 +93,11 @@ def connect(
     option: str = "--host",
     environment: Callable[[str], str | None] = os.environ.get,
     keys: Sequence[str] = KEY_VARIABLES,
+    example: str = EXAMPLE,
 ) -> Endpoint:
     """The endpoint at `url`, as a user writes it; its key is the first of `keys` that the environment has.
 
-    Raises InputError for what is no address of a server, naming `option`.
+    Raises InputError for what is no address of a server, naming `option` and, where no address is near, `example`.
     """
     session = requests.Session()
     session.trust_env = False
@@ -110,7 +111,7 @@ def connect(
     bundle = ca_bundle(environment)
     if bundle:
         session.verify = bundle
-    return Endpoint(checked_url(url, option, keys), session, option)
+    return Endpoint(checked_url(url, option, keys, example), session, option)
 
 
 def ca_bundle(environment: Callable[[str], str | None] = os.environ.get) -> str | None:
@@ -121,7 +122,7 @@ def ca_bundle(environment: Callable[[str], str | None] = os.environ.get) -> str 
     return next(filter(None, map(environment, CERTIFICATE_VARIABLES)), None)
 
 
-def checked_url(url: str, option: str = "--host", keys: Sequence[str] = KEY_VARIABLES) -> str:
+def checked_url(url: str, option: str = "--host", keys: Sequence[str] = KEY_VARIABLES, example: str = EXAMPLE) -> str:
     """scheme://host[:port][/root] without a trailing slash or `/v1`.
 
     Credentials in it are refused, never shown: they would end up in records and process lists.
@@ -131,9 +132,9 @@ def checked_url(url: str, option: str = "--host", keys: Sequence[str] = KEY_VARI
         parts = urlsplit(text)
         host, port, userinfo = parts.hostname, parts.port, parts.username or parts.password
     except ValueError:
-        raise InputError(option, None, "is no address", EXAMPLE) from None
+        raise InputError(option, None, "is no address", example) from None
     if parts.scheme not in ("http", "https") or not host:
-        raise _no_address(text, option)
+        raise _no_address(text, option, example)
     if userinfo is not None or "@" in parts.netloc:
         rule = f"must hold no user and password; put a key into the environment ({' or '.join(keys)})"
         raise InputError(option, None, rule, f"{parts.scheme}://{host}{f':{port}' if port else ''}")
@@ -142,16 +143,16 @@ def checked_url(url: str, option: str = "--host", keys: Sequence[str] = KEY_VARI
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1').rstrip('/')}"
 
 
-def _no_address(text: str, option: str) -> InputError:
+def _no_address(text: str, option: str, example: str) -> InputError:
     """What to say of a text without http:// or https:// or without a host; what may be a password is not shown."""
     rule = "must be http://HOST:PORT or https://HOST[:PORT]"
     scheme = "https" if text.startswith("https:") else "http"
     behind = re.sub(r"^(https?:/*|(\w+:)?/+)", "", text)
     place = re.split(r"[/?#]", behind, maxsplit=1)[0]
     usable = _is_place(place, after_scheme=behind != text)
-    nearest = f"{scheme}://{place}" if usable else EXAMPLE
+    nearest = f"{scheme}://{place}" if usable else example
     if "@" in text:
-        return InputError(option, None, f"{rule}, without user and password", EXAMPLE)
+        return InputError(option, None, f"{rule}, without user and password", example)
     if "?" in text or "#" in text:
         return InputError(option, None, f"{rule}, without ? and #", nearest)
     if _is_ipv6(place):

@@ -4,7 +4,7 @@ Reading guide, in the order in which the objects are made:
 
 - `plan_shape`, `facts`: the plan's JSON document, checked, and reduced to what a deployment needs; `settings`: what
   the plan does not say.
-- `scenario_files`: the files that the scenario names, read, to stand beside the plan.
+- `scenario_files`: the files that the scenario names, read, to stand beside the plan; `file_kinds`: what each must be.
 - `naming`: names, labels and the annotations that carry the plan's own numbers.
 - `serve_arguments`: vLLM's command line for the plan's engine; the inverse of `readers.vllm_args`.
 - `devices`: how Kubernetes calls the plan's GPU, and which image serves it.

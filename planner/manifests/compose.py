@@ -67,7 +67,7 @@ def compose(facts: Facts, settings: Settings) -> Object:
         services[exporter.COMPONENT] = _exporter(settings, list(read))
         jobs[exporter.COMPONENT] = [f"{exporter.COMPONENT}:{exporter.PORT}"]
     if watched:
-        configs["rules.yml"] = one_document({"groups": list(rule_groups(facts, series))})
+        configs["rules.yml"] = one_document({"groups": list(rule_groups(facts, settings, series))})
         configs["prometheus.yml"] = one_document(monitoring.prometheus_config(jobs, ["/etc/prometheus/rules.yml"]))
         services["prometheus"] = _prometheus()
     kept = [f"cache-{index}" for index in range(facts.replicas)] + ["prometheus"] * watched
@@ -129,7 +129,8 @@ def _exporter(settings: Settings, files: list[str]) -> Object:
     return {
         **_HARDENED,
         "image": settings.planner_image or planner_image(),
-        "command": export_arguments(f"{FOLDER}/{FILE}"),
+        # Its port is published on this box's loopback, where a web page elsewhere could have a browser read it.
+        "command": export_arguments(f"{FOLDER}/{FILE}", [exporter.COMPONENT]),
         "environment": SCRATCH,
         "tmpfs": ["/tmp"],
         "configs": [{"source": name, "target": f"{FOLDER}/{name}"} for name in files],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from planner.errors import DataFileError, MisfitError
@@ -61,12 +61,14 @@ def plan_files(facts: Facts, document: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def export_arguments(plan: str) -> list[str]:
+def export_arguments(plan: str, hosts: Sequence[str] = ()) -> list[str]:
     """`planner export` in a container: reachable from outside it, which on a host it is not by default.
 
-    Where it reads the fleet stands in the plan's own scenario.
+    `hosts` are the names, beside loopback's, under which alone it answers; without them it answers any. Where it reads
+    the fleet stands in the plan's own scenario.
     """
-    return ["export", plan, "--host", "0.0.0.0", "--port", str(PORT)]
+    allowed = [word for host in hosts for word in ("--allow-host", host)]
+    return ["export", plan, "--host", "0.0.0.0", "--port", str(PORT), *allowed]
 
 
 def objects(facts: Facts, name: str, settings: Settings) -> list[Object]:

@@ -118,7 +118,7 @@ def _facts(plan: PlanDocument, document: dict[str, Any], files: tuple[ScenarioFi
         requests_per_replica=_positive(running, f"{where}: at_peak.ledger.running_mean") + waiting,
         output_tokens_per_s=run.output_throughput,
         weights_gib=sum(weights) if weights else None,
-        response_cache_hit_rate=scenario.query.response_cache.hit_rate if scenario.query.response_cache else None,
+        response_cache_hit_rate=plan.hit_rate,
         usd_per_query=plan.cost.usd_per_query if plan.cost else None,
         usd_per_hour=plan.cost.usd_per_hour if plan.cost else None,
         weakest=plan.confidence.weakest if plan.confidence else None,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from planner.errors import DataFileError, MisfitError
 from planner.manifests import autoscaling, exporter, loadtest, monitoring, replicas, router, watching
 from planner.manifests.facts import Facts
 from planner.manifests.naming import LONGEST, Object, base_name, checked_label
 from planner.manifests.settings import Settings
-from planner.metrics.alerts import BLIND_S, alert_groups
+from planner.metrics.alerts import BLIND_S, alert_groups, missing_of_load, missing_of_plan
 
 BLIND_INTERVALS = 3.0  # readings that may fail before the exporter counts as blind
 
@@ -48,10 +49,13 @@ def kubernetes(facts: Facts, settings: Settings) -> Manifests:
         made += exporter.objects(facts, name, settings)
     if "monitoring" not in settings.without:
         made += _monitoring(facts, name, settings)
-    read = loadtest.master_files(facts)
-    if isinstance(read, str):
-        notes.append(f"no load test: {read}")
-    test = [] if isinstance(read, str) else loadtest.objects(facts, name, settings, read)
+    test: list[Object] = []
+    try:
+        read = loadtest.master_files(facts)
+    except (DataFileError, MisfitError) as missing:
+        notes.append(f"no load test: {missing}")
+    else:
+        test = loadtest.objects(facts, name, settings, read)
     if settings.namespace is not None:
         namespace = checked_label("--namespace", settings.namespace)
         made, test = _within(made, namespace), _within(test, namespace)
@@ -67,15 +71,21 @@ def _monitoring(facts: Facts, name: str, settings: Settings) -> list[Object]:
         made.append(monitoring.pod_monitor(name, exporter.COMPONENT, "metrics", honor_labels=True))
     # The instance beside the model: a second plan of the same model in one namespace has alerts of its own.
     selected = {**watching.fleet_labels(facts, settings), monitoring.INSTANCE: name}
-    made.append(monitoring.prometheus_rule(name, rule_groups(facts, selected)))
+    made.append(monitoring.prometheus_rule(name, rule_groups(facts, settings, selected)))
     # An operator may read only what carries a label of its own choosing.
     return [_labelled(one, dict(settings.labels)) for one in made]
 
 
-def rule_groups(facts: Facts, selector: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
+def rule_groups(facts: Facts, settings: Settings, selector: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
     """The alerts of this plan, on the series that carry the labels of `selector`."""
-    blind_s = max(BLIND_S, BLIND_INTERVALS * facts.monitor_interval_s)
-    return alert_groups(facts.limits, selector=selector, spare_replicas=facts.spare_replicas, blind_s=blind_s)
+    follows_load = settings.autoscale and facts.open_demand and "autoscaling" not in settings.without
+    return alert_groups(
+        facts.limits,
+        selector=selector,
+        spare_replicas=facts.spare_replicas,
+        blind_s=max(BLIND_S, BLIND_INTERVALS * facts.monitor_interval_s),
+        missing=missing_of_load if follows_load else missing_of_plan,
+    )
 
 
 def _labelled(made: Object, labels: dict[str, str]) -> Object:

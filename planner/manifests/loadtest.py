@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from planner.errors import DataFileError, MisfitError
 from planner.manifests.exporter import SCRATCH, USER
 from planner.manifests.facts import Facts
 from planner.manifests.naming import Object, metadata, selector
@@ -61,17 +62,20 @@ def _model(facts: Facts) -> str:
     return next((file.name for file in models if Path(file.name).stem == facts.model), facts.model)
 
 
-def master_files(facts: Facts) -> dict[str, str] | str:
-    """{name: text} of what the master reads: the scenario and the files that it names; or why there is no load test."""
+def master_files(facts: Facts) -> dict[str, str]:
+    """{name: text} of what the master reads: the scenario and the files that it names.
+
+    Raises DataFileError for a file that cannot be read, MisfitError where no ConfigMap could hold them.
+    """
     scenario = chosen_scenario(facts)
     found = {SCENARIO: json.dumps(scenario, indent=1) + "\n"}
     for file in those_of(scenario, facts.files):
         if file.text is None:
-            return f"{file.key} (={file.path}): {file.trouble}"
+            raise DataFileError(file.key, file.path, file.trouble)
         found[file.name] = file.text
     size = sum(len(text.encode()) for text in found.values())
     if size > MOST_BYTES:
-        return f"the scenario and its files have {size:,} bytes, and a ConfigMap holds {MOST_BYTES:,}"
+        raise MisfitError("scenario and its files, bytes", size, f"a ConfigMap holds {MOST_BYTES:,}")
     return found
 
 

@@ -17,13 +17,14 @@ Object = dict[str, Any]
 
 
 def base_name(text: str) -> str:
-    """An RFC 1035 label of any text; "plan" where nothing of it is left.
+    """An RFC 1035 label of any text.
 
-    A text that is cut gets a hash of the whole, so that two long names stay apart.
+    A text that is cut, or of which nothing is left, gets a hash of the whole, so that two such names stay apart.
     """
     label = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    nothing_left = not label
     label = label if label[:1].isalpha() else f"plan-{label}".strip("-")
-    if len(label) <= LONGEST:
+    if len(label) <= LONGEST and not nothing_left:
         return label
     return f"{label[: LONGEST - 7].rstrip('-')}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 

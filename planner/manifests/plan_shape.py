@@ -79,7 +79,8 @@ class _Traffic(msgspec.Struct):
 
 
 class _Cache(msgspec.Struct):
-    hit_rate: NotNegative
+    hit_rate: NotNegative | None = None
+    at_peak: NotNegative | None = None
 
 
 class _Query(msgspec.Struct):
@@ -128,3 +129,10 @@ class PlanDocument(msgspec.Struct):
     at_peak: _Run
     cost: _Cost | None = None
     confidence: _Confidence | None = None
+    response_cache: _Cache | None = None
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of the queries that the response cache answers at the peak; older plans have the stated one alone."""
+        told, given = self.response_cache, self.scenario.query.response_cache
+        return told.at_peak if told and told.at_peak is not None else (given.hit_rate if given else None)

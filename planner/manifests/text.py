@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ _HEADER = f"{MARK}; change the scenario and render again. Checksum "
 KUSTOMIZATION = "kustomization.yaml"
 COMPOSE_FILE = "compose.yaml"
 LOAD_TEST = "loadtest"
+_FLEET = re.compile(r"^(?:name| +app\.kubernetes\.io/instance): '?([a-z][-a-z0-9]*)'?$", re.MULTILINE)
 _ORDER = ("apiVersion", "kind", "metadata", "spec", "data", "name", "services")
 
 
@@ -46,6 +48,12 @@ def is_unchanged(text: str) -> bool:
     """Whether a text with a header is still as it was rendered. Line ends do not count: some tools change them."""
     plain = text.replace("\r\n", "\n")
     return headed(plain.partition("\n")[2]) == plain
+
+
+def fleet_name(text: str) -> str | None:
+    """The name of the fleet whose objects, or Compose project, a rendered text has; None of a text without one."""
+    found = _FLEET.search(text)
+    return None if found is None else found[1]
 
 
 def one_document(document: Mapping[str, Any]) -> str:

@@ -48,13 +48,18 @@ def watched_document(facts: Facts, url: str, labels: dict[str, str]) -> dict[str
 
 
 def notes(facts: Facts, settings: Settings) -> list[str]:
-    """What of the scenario's `monitor` was not taken, or will find nothing that this deployment serves."""
+    """What of the scenario's `monitor` was not taken, and what will find nothing that this deployment serves."""
     found = []
     url, namespace, model = facts.monitor_prometheus_url, facts.monitor_namespace, facts.monitor_model_name
     if settings.prometheus_url is None and url is not None and _LOOPBACK.match(url):
         found.append(
             f"monitor.prometheus_url (={url}) is a pod's own address inside a cluster: {PROMETHEUS_URL} is asked; "
             "--prometheus-url names another"
+        )
+    if settings.prometheus_url is not None and _LOOPBACK.match(settings.prometheus_url):
+        found.append(
+            f"--prometheus-url {settings.prometheus_url} is a pod's own address inside a cluster: exporter and "
+            f"autoscaler will find nothing there; the operator's usual address is {PROMETHEUS_URL}"
         )
     if namespace is not None and settings.namespace not in (None, namespace):
         found.append(f"monitor.namespace (={namespace}) gave way to --namespace {settings.namespace}")

@@ -5,19 +5,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from planner.metrics import names
 from planner.metrics.burn_rates import slo_rules
-from planner.metrics.promql import FLEET, day_margin, figure, series
+from planner.metrics.promql import FLEET, day_margin, figure, least, series
 from planner.metrics.rules import Rule, alert
 
 OLD_CALIBRATION_DAYS = 90
 BLIND_S = 150.0  # with a minute's pending, rules run each minute: told within five minutes
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _JOIN = f"on ({FLEET})"
+_WHICH = "llm_exporter_source_up == 0; behind Prometheus, up == 0"
+
+
+def missing_of_plan(selector: Mapping[str, str], spare_replicas: int) -> Rule:
+    """LlmReplicasMissing of a fleet of one size: what was planned answers, by night and without a query too."""
+    return _missing(
+        f"{_replicas('running', selector)} < {_JOIN} {_less(_replicas('planned', selector), spare_replicas)}",
+        "Fewer replicas answer than the plan must have",
+        "{{ $value }} replicas answer: more are missing than the plan has spares. See which are down "
+        f"({_WHICH}). Where the fleet follows its load, take the rules that `planner manifests PLAN --autoscale` "
+        "writes.",
+    )
+
+
+def missing_of_load(selector: Mapping[str, str], spare_replicas: int) -> Rule:
+    """LlmReplicasMissing of a fleet that follows its load: it need not run what nobody asks for."""
+    running, planned, wanted = (_replicas(state, selector) for state in ("running", "planned", "wanted"))
+    asked_for = f"({wanted} < {_JOIN} {planned} or {_JOIN} {planned})"
+    # Calls that fail are load too: then a number is wanted although no query is answered.
+    idle = f"({figure(names.QUERIES_PER_SECOND.name, selector)} == 0 unless {_JOIN} {wanted})"
+    return _missing(
+        f"{running} < {_JOIN} {_less(asked_for, spare_replicas)} unless {_JOIN} {idle}",
+        "Fewer replicas answer than the load of now, or the planned peak, must have",
+        "{{ $value }} replicas answer: more are missing than the plan has spares, of those that the load wants now "
+        f"and at most of those planned. See which are down ({_WHICH}), and what the autoscaler asks for.",
+    )
 
 
 def alert_groups(
@@ -26,18 +52,19 @@ def alert_groups(
     selector: Mapping[str, str] = NOTHING,
     spare_replicas: int = 0,
     blind_s: float = BLIND_S,
+    missing: Callable[[Mapping[str, str], int], Rule] = missing_of_plan,
 ) -> list[dict[str, Any]]:
     """Rule groups for a fleet.
 
     `slo` are the plan's service levels, ("p99_ttft_ms", 1000.0); `selector` labels that its series carry
     (`model_name`, `namespace`); `spare_replicas` may be missing without an alert; figures older than `blind_s` are
-    none: give at least three of the exporter's intervals. Raises ScenarioError on a service level or label that
-    cannot be.
+    none: give at least three of the exporter's intervals; `missing` is `missing_of_load` where the fleet follows its
+    load. Raises ScenarioError on a service level or label that cannot be.
     """
     groups = [
         ("llm-slo", slo_rules(slo, selector)),
         ("llm-economics", _economics(selector)),
-        ("llm-fleet", _fleet(selector, spare_replicas)),
+        ("llm-fleet", [_headroom(selector), missing(selector, spare_replicas)]),
         ("llm-plan", _plan(selector)),
         ("llm-exporter", _exporter(selector, blind_s)),
     ]
@@ -78,32 +105,24 @@ def _economics(selector: Mapping[str, str]) -> list[Rule]:
     ]
 
 
-def _fleet(selector: Mapping[str, str], spare_replicas: int) -> list[Rule]:
-    running, planned, wanted = (_replicas(state, selector) for state in ("running", "planned", "wanted"))
-    least = f"({wanted} < {_JOIN} {planned} or {_JOIN} {planned})"  # an autoscaler need not run what nobody asks for
-    spared = f"{least} - {spare_replicas}" if spare_replicas else least
-    idle = f"({figure(names.QUERIES_PER_SECOND.name, selector)} == 0 unless {_JOIN} {wanted})"  # nor do calls that fail
-    return [
-        alert(
-            "LlmHeadroomGone",
-            f"{series(names.HEADROOM.name, selector)} <= 0",  # exactly 0 while a queue stands
-            "5m",
-            "critical",
-            "More queries arrive than the replicas carry within the service levels",
-            'Headroom is {{ $value | humanizePercentage }}. Start replicas up to llm_replicas{state="wanted"}, or '
-            "shed load; `planner drift PLAN` says whether the load grew or each query did.",
-        ),
-        alert(
-            "LlmReplicasMissing",
-            f"{running} < {_JOIN} {spared} unless {_JOIN} {idle}",
-            "10m",
-            "warning",
-            "Fewer replicas answer than the load of now, or the planned peak, must have",
-            "{{ $value }} replicas answer: more are missing than the plan has spares, of those that the load wants now "
-            "and at most of those planned. See which are down (llm_exporter_source_up == 0), and what the autoscaler "
-            "asks for where there is one.",
-        ),
-    ]
+def _headroom(selector: Mapping[str, str]) -> Rule:
+    return alert(
+        "LlmHeadroomGone",
+        f"{least(names.HEADROOM.name, selector)} <= 0",  # exactly 0 while a queue stands
+        "5m",
+        "critical",
+        "More queries arrive than the replicas carry within the service levels",
+        'Headroom is {{ $value | humanizePercentage }}. Start replicas up to llm_replicas{state="wanted"}, or '
+        "shed load; `planner drift PLAN` says whether the load grew or each query did.",
+    )
+
+
+def _missing(expr: str, summary: str, description: str) -> Rule:
+    return alert("LlmReplicasMissing", expr, "10m", "warning", summary, description)
+
+
+def _less(replicas: str, spare_replicas: int) -> str:
+    return f"({replicas} - {spare_replicas})" if spare_replicas else replicas
 
 
 def _replicas(state: str, selector: Mapping[str, str]) -> str:
@@ -121,7 +140,7 @@ def _plan(selector: Mapping[str, str]) -> list[Rule]:
         figure(names.DRIFT_PER_QUERY.name, selector, *matchers, by=f"{FLEET}, cause")
         for matchers in ((), ('cause="utilisation"',), ('cause=~"traffic|utilisation"',))
     )
-    answered, asked = (_sources(state, selector) for state in ("answered", "asked"))
+    answered, asked = _sources(selector)
     excused = f"({of_size} < 0 and {_JOIN} {smaller} or {of_all} and {_JOIN} {answered} < {_JOIN} {asked})"
     return [
         alert(
@@ -145,7 +164,7 @@ def _plan(selector: Mapping[str, str]) -> list[Rule]:
         ),
         alert(
             "LlmCalibrationOld",
-            f"{series(names.CALIBRATION_AGE.name, selector)} > {OLD_CALIBRATION_DAYS} * 86400",
+            f"{figure(names.CALIBRATION_AGE.name, selector)} > {OLD_CALIBRATION_DAYS} * 86400",
             "1h",
             "info",
             f"The calibration behind the plan is older than {OLD_CALIBRATION_DAYS} days",
@@ -155,19 +174,21 @@ def _plan(selector: Mapping[str, str]) -> list[Rule]:
     ]
 
 
-def _sources(state: str, selector: Mapping[str, str]) -> str:
-    return figure(names.SOURCES_ASKED.name, selector, f'state="{state}"')
+def _sources(selector: Mapping[str, str]) -> tuple[str, str]:
+    """How many sources (answer, were asked)."""
+    name = names.SOURCES_ASKED.name
+    return least(name, selector, 'state="answered"'), figure(name, selector, 'state="asked"')
 
 
 def _exporter(selector: Mapping[str, str], blind_s: float) -> list[Rule]:
-    age = series(names.SNAPSHOT_AGE.name, selector)
-    down = figure(names.SOURCE_UP.name, selector, by=f"{FLEET}, source")
-    asked, answered = (_sources(state, selector) for state in ("asked", "answered"))
+    age, dead = (figure(metric.name, selector) for metric in (names.SNAPSHOT_AGE, names.DEAD_TARGETS))
+    down = least(names.SOURCE_UP.name, selector, by=f"{FLEET}, source")
+    answered, asked = _sources(selector)
     remedy = "While it is blind no other alert on the plan can fire."
     return [
         alert(
             "LlmExporterAbsent",
-            f"absent({age})",
+            f"absent({series(names.SNAPSHOT_AGE.name, selector)})",
             "5m",
             "critical",
             "Nothing is known of the fleet: `planner export` is not scraped",
@@ -185,11 +206,11 @@ def _exporter(selector: Mapping[str, str], blind_s: float) -> list[Rule]:
         ),
         alert(
             "LlmSourceDown",
-            f"count by ({FLEET}) ({down} == 0) or {_JOIN} {asked} - {_JOIN} {answered} > 0",
+            f"count by ({FLEET}) ({down} == 0) or {_JOIN} {asked} - {_JOIN} {answered} > 0 or {_JOIN} {dead} > 0",
             "5m",
             "warning",
             "Part of the fleet does not tell how it is",
             "{{ $value }} sources do not answer as they should: sums are of the others. Which ones: "
-            "llm_exporter_source_up == 0, and the exporter's own page.",
+            f"{_WHICH}; and the exporter's own page.",
         ),
     ]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from planner.errors import ScenarioError
 from planner.metrics import names
-from planner.metrics.promql import FLEET, HISTOGRAM_OF, bounds_around, mean, requests_in, series, slower_share
+from planner.metrics.promql import FLEET, HISTOGRAM_OF, bounds_around, figure, mean, requests_in, series, slower_share
 from planner.metrics.rules import Rule, alert
 from planner.units import MS_PER_S
 
@@ -137,7 +137,7 @@ def _unmeasured(limits: Sequence[_Level], selector: Mapping[str, str]) -> Rule:
     count = series(HISTOGRAM_OF[limits[0].metric] + "_count", selector)
     return alert(
         "LlmSloNotMeasured",
-        f"{series(names.QUERIES_PER_SECOND.name, selector)} > 0 unless on () {count}",
+        f"{figure(names.QUERIES_PER_SECOND.name, selector)} > 0 unless on () {count}",
         "15m",
         "warning",
         "Queries are served, and vLLM's latencies are not in this Prometheus",

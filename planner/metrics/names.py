@@ -143,6 +143,11 @@ SOURCE_UP = Metric(
     "llm_exporter_source_up", "gauge", "1 = the last reading of this source was whole, 0 = it was not.", ("source",)
 )
 SOURCES_ASKED = Metric("llm_exporter_sources", "gauge", "Sources: asked, answered.", ("state",))
+DEAD_TARGETS = Metric(
+    "llm_exporter_dead_targets",
+    "gauge",
+    "Targets of the fleet's scrape jobs that Prometheus cannot read now; absent where the endpoints are read directly.",
+)
 TROUBLES = Metric(
     "llm_exporter_troubles_total", "counter", "Troubles of readings and comparisons, by what was wrong.", ("reason",)
 )

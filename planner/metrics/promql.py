@@ -47,6 +47,11 @@ def figure(name: str, selector: Mapping[str, str], *matchers: str, by: str = FLE
     return f"max by ({by}) ({series(name, selector, *matchers)})"
 
 
+def least(name: str, selector: Mapping[str, str], *matchers: str, by: str = FLEET) -> str:
+    """`figure`, the smallest where two exporters tell it: of what is worse the less there is of it."""
+    return f"min by ({by}) ({series(name, selector, *matchers)})"
+
+
 def day_margin(margin: str, queries_per_s: str, usd_per_hour: str, revenue: str, on: str) -> str:
     """USD that the last 24 hours left: margin · queries, and where no query came the bill alone.
 

@@ -7,12 +7,13 @@ the naive model that all this is held against. `constants` reads the CSV files i
 source, fit error and date; tools/fit_kernels.py and tools/fit_overheads.py write them.
 """
 
-from planner.performance.breakdown import Breakdown, Term
+from planner.performance.breakdown import BALANCED_RANKS, Breakdown, Term
 from planner.performance.constants import log_spreads
 from planner.performance.step import breakdown, step_cost
 from planner.performance.uncertainty import RUN_TO_RUN, draw_factors, layered_normals
 
 __all__ = [
+    "BALANCED_RANKS",
     "RUN_TO_RUN",
     "Breakdown",
     "Term",

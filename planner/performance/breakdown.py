@@ -19,6 +19,8 @@ from planner.coefficients import StepCost
 from planner.provenance import Provenance
 
 F64 = NDArray[np.float64]
+BALANCED_RANKS = "engine mode: balance of data-parallel ranks"  # what the provenance says of the ranks' tokens
+DATA_PARALLEL = "data parallel"  # the driver of what hangs on the tokens of all data-parallel ranks
 SLOPES = (
     *("decode_attention_s", "decode_token_s", "window_token_s", "prefill_token2_s", "prefill_window_s"),
     *("prefill_step_s", "frontend_s", "frontend_token_s"),
@@ -74,12 +76,17 @@ class Breakdown:
         weights = [prod((factors or {}).get(driver, 1.0) for driver in term.drivers) for term in self.terms]
         tokens_s = np.zeros(self.tokens + 1)
         requests_s = np.zeros(self.requests + 1)
+        ranks_tokens_s = np.zeros(self.tokens + 1)
         for term, weight in zip(self.terms, weights, strict=True):
             tokens_s += np.multiply(term.tokens_s, weight)
             requests_s += np.multiply(term.requests_s, weight)
-        tokens_s[0] = requests_s[0] = 0.0
+            if DATA_PARALLEL in term.drivers:
+                ranks_tokens_s += np.multiply(term.tokens_s, weight)
+        tokens_s[0] = requests_s[0] = ranks_tokens_s[0] = 0.0
         slopes = {
             name: sum(float(getattr(term, name)) * weight for term, weight in zip(self.terms, weights, strict=True))
             for name in SLOPES
         }
-        return StepCost(tokens_s=tokens_s, requests_s=requests_s, window=self.window, **slopes)
+        return StepCost(
+            tokens_s=tokens_s, requests_s=requests_s, window=self.window, **slopes, ranks_tokens_s=ranks_tokens_s
+        )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from planner.performance.breakdown import BALANCED_RANKS, DATA_PARALLEL
 from planner.performance.collectives import Collective, allreduce_s, collective, expert_exchange_s
 from planner.performance.expert_kernels import expert_kernel
 from planner.performance.experts import routed_experts_s
@@ -129,14 +130,15 @@ def _ranks_in_step(ledger: Ledger) -> tuple[str, ...]:
     """The driver of what is assumed of other data-parallel ranks, if there are any.
 
     Each is taken to schedule as many tokens as this one in every step. That gets the experts' work right over time,
-    but charges a lone prompt for prompts that the others do not have, and lets no rank wait for another's.
+    but charges a lone prompt for prompts that the others do not have, and lets no rank wait for another's. A simulation
+    of ranks in step (`simulation.kernel_group`) puts the mean of their tokens in this one's place.
     """
     if ledger.engine.data_parallel_size == 1:
         return ()
     source = "every rank schedules as many tokens as this one; a lone prompt pays for prompts that the others lack"
-    ledger.assume("engine mode: balance of data-parallel ranks", source, "pessimistic")
-    ledger.spreads["data parallel"] = DATA_PARALLEL_SPREAD
-    return ("data parallel",)
+    ledger.assume(BALANCED_RANKS, source, "pessimistic")
+    ledger.spreads[DATA_PARALLEL] = DATA_PARALLEL_SPREAD
+    return (DATA_PARALLEL,)
 
 
 def add_collectives(ledger: Ledger) -> None:

@@ -51,7 +51,14 @@ def priced(gpu: Gpu, scenario: Scenario) -> Priced:
     neither scenario nor catalogue has.
     """
     given = scenario.prices
-    beside = Prices(None, given.compute_share, float(given.retrieval_usd_per_query))
+    cache = scenario.query.response_cache  # what it does not say of its costs is flagged with its hit rate
+    beside = Prices(
+        None,
+        given.compute_share,
+        float(given.retrieval_usd_per_query),
+        cache_usd_per_hit=0.0 if cache is None else _usd(cache.usd_per_hit) or 0.0,
+        cache_usd_per_hour=0.0 if cache is None else _usd(cache.usd_per_hour) or 0.0,
+    )
     if given.commitments is not None:
         return _mix(gpu, scenario, beside)
     if given.own is not None and given.energy is not None:

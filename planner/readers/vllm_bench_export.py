@@ -15,6 +15,8 @@ import numpy as np
 from planner.errors import DataFileError
 from planner.readers.recordings import F64, Recording
 from planner.records import RunHeader
+from planner.response_cache import response_hit_rate
+from planner.scenario import Scenario
 from planner.units import MS_PER_S
 
 PERCENTS = (50, 90, 95, 99)
@@ -84,7 +86,9 @@ def _demand(header: RunHeader) -> dict[str, Any]:
     rate: float | str = "inf"
     if header.demand == "open":
         cache = header.scenario.get("query", {}).get("response_cache") or {}
-        rate = float(traffic["peak_qps"]) * (1.0 - cache.get("hit_rate", 0.0)) * header.width
+        emerging = "popularity" in cache
+        hit_rate = response_hit_rate(Scenario.from_dict(header.scenario)) if emerging else cache.get("hit_rate", 0.0)
+        rate = float(traffic["peak_qps"]) * (1.0 - hit_rate) * header.width
     return {
         "request_rate": rate,
         "burstiness": gamma.get("burstiness", 1.0),

@@ -1,12 +1,14 @@
 """The scenario file: its shape and its ranges. What needs the catalogue is checked later, in `deployment`.
 
 Where to look: `document` Scenario itself (load, change, write out) · `sections` every key, its default and its range
-· `money` what is paid · `revenue` what is earned · `amounts` numbers in USD or in another currency · `distributions`
-the ways to give a token count · `slo` service levels · `uncertainty` how far off inputs may be · `monitor` where a
-running fleet is read · `rules` the words of an error, keys that are reserved · `yaml_text` what of YAML is read ·
-`types` strict numbers and lists that mean choose.
+· `response_cache` answers given again · `money` what is paid · `revenue` what is earned · `amounts` numbers in USD or
+in another currency · `distributions` the ways to give a token count · `slo` service levels · `uncertainty` how far off
+inputs may be · `monitor` where a running fleet is read · `autoscaling` replicas that follow the load · `paths` which
+values are paths · `rules` the words of an error, keys that are reserved ·
+`yaml_text` what of YAML is read · `types` strict numbers and lists that mean choose.
 """
 
+from planner.scenario.autoscaling import Autoscaler
 from planner.scenario.distributions import (
     Distribution,
     Histogram,
@@ -20,10 +22,12 @@ from planner.scenario.distributions import (
 from planner.scenario.document import Scenario, dotted_keys, json_schema
 from planner.scenario.money import Commitment, Energy, Own, Prices, RateCard, Training
 from planner.scenario.monitor import Monitor
+from planner.scenario.paths import names_a_file
 from planner.scenario.revenue import Abandonment, Ads, Api, PerWord, Revenue, Subscription, Tail
 from planner.scenario.sections import (
     ClosedArrivals,
     ClosedClients,
+    Document,
     Engine,
     Fleet,
     GammaArrivals,
@@ -42,11 +46,13 @@ __all__ = [
     "Abandonment",
     "Ads",
     "Api",
+    "Autoscaler",
     "ClosedArrivals",
     "ClosedClients",
     "Commitment",
     "Correlation",
     "Distribution",
+    "Document",
     "Energy",
     "Engine",
     "Fleet",
@@ -78,4 +84,5 @@ __all__ = [
     "Uniform",
     "dotted_keys",
     "json_schema",
+    "names_a_file",
 ]

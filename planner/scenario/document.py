@@ -17,6 +17,7 @@ from planner.scenario.amounts import RATES, rates_of
 from planner.scenario.distributions import Joint
 from planner.scenario.money import Prices
 from planner.scenario.monitor import Monitor
+from planner.scenario.paths import names_a_file
 from planner.scenario.revenue import Revenue
 from planner.scenario.rules import refuse_reserved, scenario_error
 from planner.scenario.sections import (
@@ -90,7 +91,8 @@ class Scenario(Section):
     @model_validator(mode="after")
     def _within_memory(self) -> Scenario:
         """Seats and KV blocks of all simulated engines are held in memory."""
-        engines = (self.fleet.replicas or 1) * max(self.engine.data_parallel_size)
+        scaled = 1 if self.fleet.autoscaler is None else self.fleet.autoscaler.most
+        engines = max(self.fleet.replicas or 1, scaled) * max(self.engine.data_parallel_size)
         for key, most in (("max_num_seqs", MOST_SEATS), ("num_gpu_blocks_override", MOST_BLOCKS)):
             if engines * max(getattr(self.engine, key) or (1,)) > most:
                 raise broken(f"too many to simulate: at most {most} over all {engines} engines", "engine", key)
@@ -182,12 +184,12 @@ class Scenario(Section):
 
 
 def _located(value: Any, scenario: Scenario, key: str = "") -> Any:
-    """A value with the paths in it made absolute: of files, of a calibration, and of a config.json named as a model."""
+    """A value with the paths in it made absolute."""
     if isinstance(value, dict):
         return {name: _located(item, scenario, name) for name, item in value.items()}
     if isinstance(value, list):
         return [_located(item, scenario, key) for item in value]
-    if isinstance(value, str) and (key in ("file", "calibration") or (key == "model" and value.endswith(".json"))):
+    if isinstance(value, str) and names_a_file(key, value):
         return str(scenario.resolve(value).absolute())
     return value
 

@@ -17,15 +17,9 @@ MOST_TOLD = 3  # of the errors behind the first
 # Reserved: part of the scenario language, read by nothing so far. `[]` stands for every item of a list.
 RESERVED = (
     "query.classes",
-    "query.response_cache.popularity",
-    "query.response_cache.capacity_queries",
-    "query.response_cache.ttl_s",
     "engine.speculative",
-    "fleet.autoscaler",
-    "fleet.failures",
     "fleet.pools",
 )
-RESERVED_ROUTING = ("prefix_aware", "power_of_two", "session_affinity")
 
 
 def refuse_reserved(data: Mapping[str, Any]) -> None:
@@ -39,10 +33,12 @@ def refuse_reserved(data: Mapping[str, Any]) -> None:
         for key, value in _find(data, ["query", "response_cache", "hit_rate"], ""):
             if value != 0:
                 raise UnsupportedError(key, value, f"a response cache beside arrivals: closed is {NOT_SUPPORTED}", "0")
-    for key, value in _find(data, ["fleet", "routing"], ""):
-        for name in value if isinstance(value, list | tuple) else [value]:
-            if name in RESERVED_ROUTING:
-                raise UnsupportedError(key, name, NOT_SUPPORTED, "random, round_robin, least_loaded")
+    for kind in ("closed", "offline", "trace"):
+        for _ in _find(data, ["traffic", "arrivals", kind], ""):
+            for key, value in _find(data, ["query", "response_cache", "popularity"], ""):
+                rule = f"arrivals: {kind} has no rate of users' queries that a hit rate could emerge from"
+                nearest = "no response_cache" if kind == "closed" else "response_cache: {hit_rate: 0.3}"
+                raise UnsupportedError(key, value, rule, nearest)
 
 
 def _refuse_beside_turns(data: Mapping[str, Any]) -> None:
@@ -57,6 +53,10 @@ def _refuse_beside_turns(data: Mapping[str, Any]) -> None:
                 if _above(other, bound):
                     rule = f"beside turns (={value}) it is {NOT_SUPPORTED}"
                     raise UnsupportedError(key, other, rule, str(bound))
+        for key, other in _find(data, ["query", "response_cache", "popularity"], ""):
+            raise UnsupportedError(key, other, f"beside turns (={value}) it is {NOT_SUPPORTED}", "no response_cache")
+        for key, document in _find(data, ["query", "stages[]", "document"], ""):
+            raise UnsupportedError(key, document, f"beside turns (={value}) it is {NOT_SUPPORTED}", "shared_prefix")
         for kind in ("closed", "offline", "trace"):
             for _ in _find(data, ["traffic", "arrivals", kind], ""):
                 rule = f"more than one turn beside arrivals: {kind} is {NOT_SUPPORTED}"

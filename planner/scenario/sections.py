@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from planner.scenario.autoscaling import Autoscaler
 from planner.scenario.distributions import Distribution, Joint
+from planner.scenario.response_cache import ResponseCache
 from planner.scenario.types import (
     MOST,
     MOST_QUERIES,
@@ -16,11 +18,11 @@ from planner.scenario.types import (
     Count,
     Fraction,
     NotNegative,
+    Positive,
     Queries,
     Ranks,
     Replicas,
     Section,
-    ShareBelowOne,
     Text,
     as_tuple,
     broken,
@@ -137,6 +139,13 @@ Arrivals = Annotated[
 ]
 
 
+class RateFile(Section):
+    """Arrival rates by the time of the day, from a CSV file with the columns `seconds` and `qps`."""
+
+    file: Text
+    """Path, relative to the scenario file. A rate holds until the next row's, the last to the end of its day."""
+
+
 class Traffic(Section):
     """What the users ask, and when."""
 
@@ -152,14 +161,21 @@ class Traffic(Section):
         Field(min_length=HOURS_PER_DAY, max_length=HOURS_PER_DAY),
     ] = (1.0,) * HOURS_PER_DAY
     """Hourly load as shares of the peak, the largest 1."""
+    rates: RateFile | None = None
+    """Rates over one day or more, in place of `peak_qps` and `day`: read by `simulate --days`."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Traffic:
         if max(self.day) != 1:
             raise broken("the largest of the 24 shares must be 1", "day")
+        varied = (("peak_qps", self.peak_qps is not None), ("day", min(self.day) < 1))
+        if self.rates is not None:
+            for key, is_given in varied:
+                if is_given:
+                    raise broken("may not stand beside rates, which say the load of every moment", key)
         if not isinstance(self.arrivals, str | GammaArrivals):
             kind = next(iter(type(self.arrivals).model_fields))
-            for key, is_given in (("peak_qps", self.peak_qps is not None), ("day", min(self.day) < 1)):
+            for key, is_given in (*varied, ("rates", self.rates is not None)):
                 if is_given:
                     raise broken(f"may not stand beside arrivals: {kind}, which sets its own rate", key)
         return self
@@ -175,6 +191,18 @@ class SharedPrefix(Section):
     """Popularity of the k-th prefix falls as k^-zipf; 0 = all equal."""
 
 
+class Document(Section):
+    """What a call reads behind its shared prefix, out of a corpus; part of `prompt_tokens`, not added to it."""
+
+    tokens: Count
+    corpus: Annotated[int, Field(ge=1, le=10_000_000), BeforeValidator(whole)]
+    """How many different documents there are."""
+    zipf: NotNegative = 0.0
+    """Popularity of the k-th document falls as k^-zipf; 0 = all equal."""
+    per: Literal["call", "query"] = "query"
+    """query: all calls of one query read the same document (fan-out over one); call: each reads its own."""
+
+
 class Stage(Section):
     """One round of model calls; it starts when the stage before has finished."""
 
@@ -186,6 +214,7 @@ class Stage(Section):
     prompt_tokens: Distribution | None = None
     output_tokens: Distribution | None = None
     shared_prefix: SharedPrefix | None = None
+    document: Document | None = None
     turns: Annotated[int, Field(ge=1, le=MOST_TURNS), BeforeValidator(whole)] = 1
     """Queries of one session; each sends the whole session so far and then its own `prompt_tokens`."""
     think_s: NotNegative = 0.0
@@ -198,18 +227,14 @@ class Stage(Section):
             raise broken("joint stands in prompt_tokens, with output_tokens left out", "output_tokens")
         if isinstance(prompt, Joint) and output not in (None, prompt):
             raise broken("must be left out: the joint of prompt_tokens draws it", "output_tokens")
-        if isinstance(prompt, int) and prefix is not None and prompt <= prefix.tokens:
-            raise broken(f"must be longer than its shared_prefix.tokens (={prefix.tokens})", "prompt_tokens")
+        begin = {"shared_prefix": prefix, "document": self.document}
+        known = {f"{name}.tokens": part.tokens for name, part in begin.items() if part is not None}
+        if isinstance(prompt, int) and known and prompt <= sum(known.values()):
+            words = " + ".join(f"{name} (={tokens})" for name, tokens in known.items())
+            raise broken(f"must be longer than its {words}", "prompt_tokens")
         if self.think_s > 0 and self.turns == 1:
             raise broken("is the pause between turns: give turns of at least 2 beside it", "think_s")
         return self
-
-
-class ResponseCache(Section):
-    """Answers kept and given again: a query answered here reaches no GPU."""
-
-    hit_rate: ShareBelowOne
-    """Share of the users' queries that it answers."""
 
 
 class Query(Section):
@@ -227,12 +252,76 @@ class Query(Section):
         return self
 
 
+class Admission(Section):
+    """What the router lets in."""
+
+    max_requests_per_replica: Count
+    """Unfinished requests that a replica may have; a query that finds all replicas full is rejected, and fails."""
+
+
+class Stop(Section):
+    """Replicas that stop at once, with all that they had in hand."""
+
+    replicas: Replicas = 1
+    at_s: NotNegative
+    """From the arrival of the first counted query."""
+    back_after_s: Positive | None = None
+    """From the stop until they serve again, with empty caches; None = never."""
+
+
+class StopFailure(Section):
+    """Replicas stop."""
+
+    stop: Stop
+
+
+class Slow(Section):
+    """Replicas whose every step takes longer for a while."""
+
+    replicas: Replicas = 1
+    at_s: NotNegative
+    for_s: Positive
+    factor: Annotated[float, Field(gt=0, le=1000)]
+    """How many times as long a step takes."""
+
+
+class SlowFailure(Section):
+    """Replicas are slow."""
+
+    slow: Slow
+
+
+class Restart(Section):
+    """One replica after the other finishes what it has, stops, and starts again (`fleet.startup_s`)."""
+
+    at_s: NotNegative
+    wait_s: NotNegative = 0.0
+    """From one that serves again to the next that is taken off."""
+
+
+class RestartFailure(Section):
+    """Replicas are restarted in turn."""
+
+    rolling_restart: Restart
+
+
+Failure = Annotated[
+    Annotated[StopFailure, Tag(tag("stop"))]
+    | Annotated[SlowFailure, Tag(tag("slow"))]
+    | Annotated[RestartFailure, Tag(tag("rolling_restart"))],
+    Discriminator(member("name")),
+    one_key(("stop", "slow", "rolling_restart"), (), "one of the known failures,"),
+]
+
+
 class Fleet(Section):
     """How the replicas are run."""
 
     replicas: Replicas | None = None
     """How many `simulate` and `capacity` run; `plan` chooses its own."""
-    routing: Choice[Literal["random", "round_robin", "least_loaded"]] = ("least_loaded",)
+    routing: Choice[
+        Literal["random", "round_robin", "least_loaded", "power_of_two", "session_affinity", "prefix_aware"]
+    ] = ("least_loaded",)
     spare_replicas: Annotated[int, Field(ge=0, le=MOST_REPLICAS), BeforeValidator(whole)] = 0
     """Replicas that may be lost at the peak while the SLO still holds."""
     max_gpus: Count | None = None
@@ -240,3 +329,24 @@ class Fleet(Section):
     gpus_per_node: Count = 8
     startup_s: NotNegative = 300.0
     """From starting a replica to its first answer."""
+    admission: Admission | None = None
+    failures: Annotated[tuple[Failure, ...], BeforeValidator(as_tuple), Field(max_length=64)] = ()
+    """What happens to replicas while `simulate` runs."""
+    retry: bool = True
+    """Whether requests of a replica that stopped are sent again to another, from their beginning."""
+    retry_after_s: NotNegative = 0.0
+    """From the stop to that."""
+    autoscaler: Autoscaler | None = None
+    """Replicas follow the load: read by `simulate --days`."""
+
+    @model_validator(mode="after")
+    def _autoscaler_fits(self) -> Fleet:
+        scaler = self.autoscaler
+        if scaler is None:
+            return self
+        for key, value in (("min_replicas", self.min_replicas), ("replicas", self.replicas or 1)):
+            if value > scaler.most:
+                raise broken(f"must be at most what the autoscaler may reach (={scaler.most})", key)
+        if self.spare_replicas:
+            raise broken("beside an autoscaler must be 0: its target leaves the room to spare", "spare_replicas")
+        return self

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from planner.errors import MisfitError, ScenarioError
 from planner.simulation.load import Load, leaders
+from planner.simulation.operations import Control
 from planner.specs import SchedulerConfig
 
 
@@ -47,6 +48,24 @@ def refuse_what_never_ends(load: Load, config: SchedulerConfig, replicas: int) -
     if need > config.usable_blocks:
         rule = f"the longest request needs {need} KV blocks of {config.block_size} tokens"
         raise MisfitError("engine.num_gpu_blocks_override", config.usable_blocks, rule, f">= {need + 1}")
+
+
+def refuse_impossible_control(load: Load, replicas: int, control: Control) -> None:
+    """Raise ScenarioError for what cannot be done to so many replicas, or would let a query wait for ever."""
+    most = max(stage.samples for stage in load.stages)
+    if 0 < control.room < most:
+        rule = f"must be at least the {most} samples of a call, which go to one replica"
+        raise ScenarioError("fleet.admission.max_requests_per_replica", control.room, rule, str(most))
+    for change in control.changes:
+        if not 0 <= change.replica < replicas:
+            raise ScenarioError("fleet.failures", change.replica, f"there are {replicas} replicas, counted from 0")
+        if not change.at_s >= 0 or not 0 < change.factor < np.inf or change.then >= len(control.changes):
+            raise ScenarioError("fleet.failures", change.at_s, "times must not be negative, factors above 0")
+    returns = any(change.what == "start" for change in control.changes)
+    gone = {change.replica for change in control.changes if change.what in {"stop", "drain"}}
+    if control.serving == 0 or (len(gone) == replicas and not returns and not np.isfinite(load.timeout_s)):
+        rule = "no replica is left and none comes back: give back_after_s, or traffic.timeout_s"
+        raise ScenarioError("fleet.failures", len(gone), rule)
 
 
 def _refuse_broken_sessions(load: Load, follows: NDArray[np.int64]) -> None:

@@ -5,8 +5,12 @@ grows by one token a request, so k steps cost k·base + slope·k(k−1)/2 and it
 admissible arrival, filled attention window or KV exhaustion.
 
 Reading guide: `kernel_state` has the columns, `kernel_blocks` the KV cache, `kernel_running` seats and decode events,
-`kernel_queue` who waits and how a seat is left, `kernel_schedule` what a step holds, `kernel_step` one step. Arrivals,
-routing and timeouts are `fleet`'s business.
+`kernel_queue` who waits and how a seat is left, `kernel_schedule` what a step holds, `kernel_step` one step,
+`kernel_group` several ranks in step. Arrivals, routing and timeouts are `fleet`'s business.
+
+Asynchronous scheduling (`Settings.lagged`): a step is decided when the one before it begins. So arrivals are admitted
+up to `horizon` only, who ends keeps seat and blocks through one more step (`kernel_queue.keep_ended`), and generated
+tokens are hashed a step later (`kernel_queue.known_tokens`).
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import math
 import numpy as np
 
 from planner.simulation.kernel_blocks import take_blocks
-from planner.simulation.kernel_queue import see_arrivals
+from planner.simulation.kernel_queue import release_ended, see_arrivals
 from planner.simulation.kernel_running import add_gaps, pop_due
 from planner.simulation.kernel_schedule import fill_chained
 from planner.simulation.kernel_state import Costs, Gaps, Replicas, Requests, Settings, compiled, inlined
@@ -38,20 +42,27 @@ def advance(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r: int, u
             s.now = max(s.now, q.rows[s.unseen].ready_s)
             s.horizon = s.now
             s.finished_now = 0
-        elif not (may_jump(p, st, r) and jump(p, q, st, c, g, r, until)):
+        elif may_jump(p, st, r):
+            jump(p, q, st, c, g, r, until)
+        else:
             step(p, q, st, c, g, r)
 
 
 @inlined
 def may_jump(p: Replicas, st: Settings, r: int) -> bool:
-    """Whether the next steps only decode: no prompt is under way and none can be admitted before somebody leaves."""
+    """Whether the next steps only decode: no prompt is under way and none can be admitted before somebody leaves.
+
+    Nor is anybody preempted: the blocks for one step at least are free.
+    """
     s = p.scalars[r]
     if s.n_decoding == 0 or s.n_prefilling > 0 or s.n_stalled > 0 or st.defer_prefills != 0:
+        return False
+    if p.phase[r, (-s.decode_steps) % st.block_size] > s.plain_free + s.cached_free:
         return False
     if s.n_waiting == 0:
         return True
     # Blocks only get fewer while all decode, so who did not fit does not fit; but a new shared block may be hit.
-    return (s.blocked != 0 or s.n_running == st.seats) and s.n_chained == 0
+    return (s.blocked != 0 or s.n_running == st.seats) and s.n_chained == 0 and s.n_ended == 0
 
 
 @inlined
@@ -92,10 +103,9 @@ def blocks_in(p: Replicas, st: Settings, r: int, steps: int) -> int:
 
 
 @inlined
-def affordable(p: Replicas, st: Settings, r: int, steps: int) -> int:
-    """The most steps, at most `steps`, whose new blocks are free."""
+def affordable(p: Replicas, st: Settings, r: int, steps: int, free: int) -> int:
+    """The most steps, at most `steps`, whose new blocks are no more than `free`."""
     s = p.scalars[r]
-    free = s.plain_free + s.cached_free
     if (steps // st.block_size + 1) * s.n_decoding <= free or blocks_in(p, st, r, steps) <= free:
         return steps
     k = free // s.n_decoding * st.block_size
@@ -109,30 +119,81 @@ def affordable(p: Replicas, st: Settings, r: int, steps: int) -> int:
 
 
 @inlined
-def jump(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r: int, until: float) -> bool:
-    """Take all decode steps up to the next event at once; False where not even one fits the KV cache."""
+def line(p: Replicas, c: Costs, r: int) -> tuple[float, float]:
+    """(base, slope) of the decode steps to come: step j of them, counted from 0, takes base + slope·j seconds."""
     s = p.scalars[r]
     n = s.n_decoding
     base = c.tokens_s[n] + c.requests_s[n]
     base += c.decode_attention_s + c.decode_token_s * s.context + c.window_token_s * s.windowed
-    slope = c.decode_token_s * n + c.window_token_s * s.growing
-    k = p.seats[r, 0].due - s.decode_steps
-    if s.unseen >= 0 and s.n_running < st.seats and (s.n_waiting == 0 or st.adaptive != 0):
-        ready = q.rows[s.unseen].ready_s
-        missed = 1 if st.lagged != 0 and ready > s.now else 0
-        k = min(k, steps_until(s.now, base, slope, ready, k) + missed)
-    k = affordable(p, st, r, steps_until(s.now, base, slope, until, k))
-    if k == 0:
-        return False
+    return base, c.decode_token_s * n + c.window_token_s * s.growing
+
+
+@inlined
+def jump(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r: int, until: float) -> None:
+    """Take all decode steps up to the next event at once; `may_jump` must hold."""
+    base, slope = line(p, c, r)
+    pay_first_step(p, q, st, r)
+    k = p.seats[r, 0].due - p.scalars[r].decode_steps
+    k = affordable_now(
+        p, st, r, steps_until(p.scalars[r].now, base, slope, until, before_arrival(p, q, st, r, base, slope, k))
+    )
+    take_steps(p, q, st, c, g, r, base, slope, k)
+
+
+@inlined
+def pay_first_step(p: Replicas, q: Requests, st: Settings, r: int) -> None:
+    """Who ended leaves after the jump's first step, so that one takes its blocks before theirs are free."""
+    s = p.scalars[r]
+    s.paid_blocks = 0
+    s.leaving_blocks = 0
+    s.leaving_seats = 0
+    if s.n_ended == 0:
+        return
+    s.paid_blocks = p.phase[r, (-s.decode_steps) % st.block_size]
+    take_blocks(p, q, r, s.paid_blocks)
+    if s.n_chained > 0:
+        fill_chained(p, q, st, r, s.decode_steps)
+    s.leaving_seats = s.n_ended
+    before = s.plain_free + s.cached_free
+    release_ended(p, q, st, r)
+    s.leaving_blocks = s.plain_free + s.cached_free - before
+
+
+@inlined
+def before_arrival(p: Replicas, q: Requests, st: Settings, r: int, base: float, slope: float, limit: int) -> int:
+    """The most steps, at most `limit`, after which nobody who could be admitted has been overlooked."""
+    s = p.scalars[r]
+    if s.unseen < 0 or s.n_running == st.seats or (s.n_waiting > 0 and st.adaptive == 0):
+        return limit
+    ready = q.rows[s.unseen].ready_s
+    missed = 1 if st.lagged != 0 and ready > s.now else 0
+    return min(limit, steps_until(s.now, base, slope, ready, limit) + missed)
+
+
+@inlined
+def affordable_now(p: Replicas, st: Settings, r: int, steps: int) -> int:
+    """`affordable` of a jump whose first step is paid."""
+    s = p.scalars[r]
+    return affordable(p, st, r, steps, s.plain_free + s.cached_free + s.paid_blocks)
+
+
+@inlined
+def take_steps(
+    p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r: int, base: float, slope: float, k: int
+) -> None:
+    """Take the next `k` decode steps, which last base, base + slope, … seconds, and the finishes at their end."""
+    s = p.scalars[r]
+    n = s.n_decoding
     start = s.now
     seconds = duration(base, slope, k)
-    used = st.usable_blocks - s.plain_free - s.cached_free
+    used = st.usable_blocks - s.plain_free - s.cached_free - s.paid_blocks
     new = blocks_in(p, st, r, k)
-    take_blocks(p, q, r, new)
+    take_blocks(p, q, r, new - s.paid_blocks)
     # --- ledger ---
     s.kv_block_s += (used + 0.5 * new * (k + 1) / k) * seconds  # as if they came evenly, each at the start of a step
-    s.kv_peak_blocks = max(s.kv_peak_blocks, used + new)
-    s.running_s += s.n_running * seconds
+    s.kv_block_s += s.leaving_blocks * base
+    s.kv_peak_blocks = max(s.kv_peak_blocks, used + max(new, s.paid_blocks + s.leaving_blocks))
+    s.running_s += s.n_running * seconds + s.leaving_seats * base
     s.waiting_s += s.n_waiting * seconds
     s.busy_s += seconds
     s.steps += k
@@ -148,12 +209,10 @@ def jump(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r: int, unti
     if s.n_counted > 0:
         add_gaps(g, s.now, base, slope, k, s.n_counted)
     if s.n_chained > 0:
-        fill_chained(p, q, st, r, s.decode_steps)
+        fill_chained(p, q, st, r, s.decode_steps - st.lagged)
     s.finished_now = 0
-    s.n_ended = 0
     pop_due(p, c, r)
     finish_ended(p, q, st, c, r)
-    return True
 
 
 @inlined
@@ -169,9 +228,6 @@ def wake_s(p: Replicas, q: Requests, st: Settings, c: Costs, r: int) -> float:
     soon = np.nextafter(s.now, math.inf)
     if s.unseen >= 0 or not may_jump(p, st, r):
         return soon
-    n = s.n_decoding
-    base = c.tokens_s[n] + c.requests_s[n]
-    base += c.decode_attention_s + c.decode_token_s * s.context + c.window_token_s * s.windowed
-    slope = c.decode_token_s * n + c.window_token_s * s.growing
-    k = affordable(p, st, r, p.seats[r, 0].due - s.decode_steps)
+    base, slope = line(p, c, r)
+    k = affordable(p, st, r, p.seats[r, 0].due - s.decode_steps, s.plain_free + s.cached_free)
     return max(soon, s.now + duration(base, slope, k))

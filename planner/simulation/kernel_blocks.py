@@ -109,8 +109,8 @@ def find_copy(p: Replicas, r: int, content: int) -> int:
 
 
 @compiled
-def remove_copy(p: Replicas, r: int, node: int) -> None:
-    """`node` loses its hash: it is about to be overwritten."""
+def unlink_copy(p: Replicas, r: int, node: int) -> None:
+    """`node` can be found no more: it loses its hash because it is about to be overwritten, or finds another place."""
     bucket = p.nodes[r, node].content & (p.buckets.shape[1] - 1)
     before = -1
     at = p.buckets[r, bucket].first
@@ -135,10 +135,11 @@ def take_blocks(p: Replicas, q: Requests, r: int, wanted: int) -> None:
     plain = min(wanted, s.plain_free)
     s.plain_free -= plain
     wanted -= plain
+    s.evicted_blocks += wanted
     while wanted > 0:
         node = s.lru_head
         if p.nodes[r, node].content >= 0:
-            remove_copy(p, r, node)
+            unlink_copy(p, r, node)
             s.cached_free -= 1
             wanted -= 1
             unlink_lru(p, r, node)
@@ -156,14 +157,17 @@ def take_blocks(p: Replicas, q: Requests, r: int, wanted: int) -> None:
 
 
 @inlined
-def give_back(p: Replicas, q: Requests, st: Settings, r: int, seat: int, computed: int) -> None:
-    """Free all blocks of `seat`, which hold `computed` tokens; a request that has not ended will look for them."""
+def give_back(p: Replicas, q: Requests, st: Settings, r: int, seat: int, computed: int, known: int) -> None:
+    """Free all blocks of `seat`; a request that has not ended will look for them.
+
+    They hold `computed` tokens, of which the scheduler knows the first `known`: full blocks of those carry a hash.
+    """
     s = p.scalars[r]
     owned = (computed + st.block_size - 1) // st.block_size
     if st.caching == 0:
         s.plain_free += owned
         return
-    hashed = computed // st.block_size
+    hashed = known // st.block_size
     held = p.seats[r, seat].held
     s.plain_free += owned - hashed
     if hashed > held:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.simulation.kernel_blocks import (
+    fill_shared,
     forget_survivor,
     give_back,
 )
@@ -115,6 +116,25 @@ def computed_tokens(p: Replicas, r: int, seat: int) -> int:
 
 
 @inlined
+def known_tokens(p: Replicas, q: Requests, st: Settings, r: int, seat: int) -> int:
+    """Computed tokens of the request in `seat` whose values the scheduler had when it last scheduled them.
+
+    vLLM hashes blocks of known tokens only. Asynchronous: the token that a decode computes was sampled by the step
+    before, whose result comes when this one has been decided. Prompts are known, and so is what waited for a step.
+    """
+    computed = computed_tokens(p, r, seat)
+    if st.lagged == 0 or p.seats[r, seat].stalled != 0:
+        return computed
+    i = p.seats[r, seat].request
+    if p.seats[r, seat].over != 0:
+        decoded = q.rows[i].output - q.rows[i].generated > 1
+    else:
+        left = p.seats[r, seat].finish_at - p.scalars[r].decode_steps
+        decoded = p.seats[r, seat].decoding != 0 and left < q.rows[i].output - q.rows[i].generated - 1
+    return computed - 1 if decoded else computed
+
+
+@inlined
 def free_seat(p: Replicas, q: Requests, st: Settings, c: Costs, r: int, seat: int) -> None:
     """Take the request out of the running list and give its blocks back; the heap is left to the caller.
 
@@ -122,7 +142,7 @@ def free_seat(p: Replicas, q: Requests, st: Settings, c: Costs, r: int, seat: in
     """
     s = p.scalars[r]
     i = p.seats[r, seat].request
-    give_back(p, q, st, r, seat, computed_tokens(p, r, seat))
+    give_back(p, q, st, r, seat, computed_tokens(p, r, seat), known_tokens(p, q, st, r, seat))
     if p.seats[r, seat].decoding != 0:
         if q.rows[i].status == PENDING:
             q.rows[i].generated = q.rows[i].output - (p.seats[r, seat].finish_at - s.decode_steps)
@@ -134,16 +154,66 @@ def free_seat(p: Replicas, q: Requests, st: Settings, c: Costs, r: int, seat: in
     remove_running(p, r, seat)
 
 
+# --- the end, as an asynchronous scheduler learns of it ---
+
+
+@inlined
+def keep_ended(p: Replicas, q: Requests, st: Settings, c: Costs, r: int, seat: int) -> None:
+    """The request in `seat` has its last token, but the next step is already decided: seat and blocks stay in it."""
+    s = p.scalars[r]
+    if p.seats[r, seat].decoding != 0:
+        leave_decode(p, q, st, c, r, seat)
+        p.seats[r, seat].offset += s.decode_steps
+        p.seats[r, seat].decoding = 0
+        p.seats[r, seat].chained = 0
+    else:
+        s.n_prefilling -= 1
+    p.seats[r, seat].over = 1
+
+
+@inlined
+def release_ended(p: Replicas, q: Requests, st: Settings, r: int) -> None:
+    """Who ended in the step before the one that was just decided leaves; all that it computed is hashed."""
+    s = p.scalars[r]
+    for k in range(s.n_ended):
+        seat = p.seats[r, k].ended
+        computed = p.seats[r, seat].offset
+        if st.caching != 0 and p.seats[r, seat].held < q.rows[p.seats[r, seat].request].shared_count:
+            fill_shared(p, q, st, r, seat, computed)
+        give_back(p, q, st, r, seat, computed, computed)
+        remove_running(p, r, seat)
+    s.n_ended = 0
+    s.blocked = 0
+
+
+@compiled
+def preempt_ended(p: Replicas, q: Requests, st: Settings, r: int, victim: int) -> None:
+    """The victim's last token is under way: it loses its blocks, waits until the token is there, and is over."""
+    s = p.scalars[r]
+    give_back(p, q, st, r, victim, p.seats[r, victim].offset, known_tokens(p, q, st, r, victim))
+    remove_running(p, r, victim)
+    at = 0
+    while p.seats[r, at].ended != victim:
+        at += 1
+    for k in range(at, s.n_ended - 1):
+        p.seats[r, k].ended = p.seats[r, k + 1].ended
+    s.n_ended -= 1
+    s.step_over += 1
+
+
 @inlined
 def preempt_last(p: Replicas, q: Requests, st: Settings, c: Costs, r: int) -> int:
     """First come, first served: the victim is the last of the running list. It returns to the head of the queue."""
     s = p.scalars[r]
     victim = s.last
+    s.n_waiting += 1
+    s.preemptions += 1
+    s.step_preemptions += 1
+    if p.seats[r, victim].over != 0:
+        preempt_ended(p, q, st, r, victim)
+        return victim
     i = p.seats[r, victim].request
     free_seat(p, q, st, c, r, victim)
     p.seats[r, s.n_preempted].preempted = i
     s.n_preempted += 1
-    s.n_waiting += 1
-    s.preemptions += 1
-    s.step_preemptions += 1
     return victim

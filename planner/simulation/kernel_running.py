@@ -43,6 +43,7 @@ def append_running(p: Replicas, r: int, i: int) -> int:
     p.seats[r, seat].held = 0
     p.seats[r, seat].chained = 0
     p.seats[r, seat].stalled = 0
+    p.seats[r, seat].over = 0
     s.n_running += 1
     s.n_prefilling += 1
     return seat

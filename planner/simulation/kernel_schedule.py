@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from planner.simulation.kernel_blocks import (
     fill_shared,
+    find_copy,
     look_up,
     take_blocks,
     take_hits,
+    unlink_copy,
 )
 from planner.simulation.kernel_queue import computed_tokens, head_of_queue, preempt_last
 from planner.simulation.kernel_running import (
@@ -81,6 +83,8 @@ def schedule_running_at_once(p: Replicas, q: Requests, st: Settings, c: Costs, r
     if st.threshold != 0 or st.defer_prefills != 0 or s.n_prefilling > 1:
         return False
     seat = s.last
+    while seat >= 0 and p.seats[r, seat].over != 0:
+        seat = p.seats[r, seat].previous
     if s.n_prefilling == 1 and p.seats[r, seat].decoding != 0:
         return False
     taking = p.phase[r, (-s.decode_steps) % st.block_size]
@@ -99,7 +103,7 @@ def schedule_running_at_once(p: Replicas, q: Requests, st: Settings, c: Costs, r
     s.step_context = s.context
     s.step_windowed = s.windowed
     if s.n_chained > 0:
-        fill_chained(p, q, st, r, s.decode_steps + 1)
+        fill_chained(p, q, st, r, s.decode_steps + 1 - st.lagged)
     if chunk > 0:
         add_prefill(p, q, st, c, r, seat, chunk)
     return True
@@ -118,7 +122,7 @@ def schedule_running(p: Replicas, q: Requests, st: Settings, c: Costs, r: int, t
     seat = s.first
     while seat >= 0 and budget > 0:
         decoding = p.seats[r, seat].decoding != 0
-        if defer and not decoding:
+        if p.seats[r, seat].over != 0 or (defer and not decoding):
             seat = p.seats[r, seat].following
             continue
         before = computed_tokens(p, r, seat)
@@ -139,7 +143,7 @@ def schedule_running(p: Replicas, q: Requests, st: Settings, c: Costs, r: int, t
             s.step_context += before
             s.step_windowed += min(before, c.window)
             if p.seats[r, seat].chained != 0:
-                fill_shared(p, q, st, r, seat, before + 1)
+                fill_shared(p, q, st, r, seat, before + 1 - st.lagged)
         else:
             add_prefill(p, q, st, c, r, seat, want)
         seat = p.seats[r, seat].following
@@ -149,16 +153,62 @@ def schedule_running(p: Replicas, q: Requests, st: Settings, c: Costs, r: int, t
 
 @compiled
 def fill_chained(p: Replicas, q: Requests, st: Settings, r: int, decode_steps: int) -> None:
-    """Hash the blocks that decodes fill by `decode_steps` with tokens which other prompts repeat."""
+    """Hash the blocks that decodes fill by `decode_steps` with tokens which other prompts repeat.
+
+    Asynchronous: by the step before the last, as the last one's token is not known when it is scheduled.
+    """
     s = p.scalars[r]
     seat = s.first
     while seat >= 0:
         if p.seats[r, seat].chained != 0:
+            held = p.seats[r, seat].held
             fill_shared(p, q, st, r, seat, p.seats[r, seat].offset + decode_steps)
+            for b in range(held, p.seats[r, seat].held):
+                node = p.copies[r, seat * st.shared_per_seat + b]
+                if find_copy(p, r, p.nodes[r, node].content) != node:
+                    put_in_order(p, st, r, seat, b)
             if p.seats[r, seat].held == q.rows[p.seats[r, seat].request].shared_count:
                 p.seats[r, seat].chained = 0
                 s.n_chained -= 1
         seat = p.seats[r, seat].following
+
+
+@compiled
+def put_in_order(p: Replicas, st: Settings, r: int, seat: int, b: int) -> None:
+    """Others have a copy of the block b that `seat` has just filled: the first to be filled must be found first.
+
+    After a jump the seats are visited in list order, whichever filled the block first: the longer context did.
+    """
+    node = p.copies[r, seat * st.shared_per_seat + b]
+    bucket = p.nodes[r, node].content & (p.buckets.shape[1] - 1)
+    before = -1
+    at = p.buckets[r, bucket].first
+    while at != node and not (p.nodes[r, at].content == p.nodes[r, node].content and later(p, st, r, at, seat, b)):
+        before = at
+        at = p.nodes[r, at].sibling
+    if at == node:
+        return
+    unlink_copy(p, r, node)
+    p.nodes[r, node].sibling = at
+    if before < 0:
+        p.buckets[r, bucket].first = node
+    else:
+        p.nodes[r, before].sibling = node
+
+
+@inlined
+def later(p: Replicas, st: Settings, r: int, copy: int, seat: int, b: int) -> bool:
+    """Whether a decode with a shorter context than `seat` has filled `copy`, its block b."""
+    other = p.scalars[r].first
+    while other >= 0:
+        if (
+            p.seats[r, other].decoding != 0
+            and p.seats[r, other].held > b
+            and p.copies[r, other * st.shared_per_seat + b] == copy
+        ):
+            return p.seats[r, other].offset < p.seats[r, seat].offset
+        other = p.seats[r, other].following
+    return False
 
 
 # --- pass 2: waiting requests, first come first served, no overtaking ---

@@ -51,8 +51,10 @@ def _sources() -> str:
     table that every cached function takes, makes old code a stranger.
     """
     here = Path(__file__).parent
-    texts = [path.read_bytes() for path in sorted([*here.glob("kernel*.py"), *here.glob("fleet_loops.py")])]
-    return hashlib.sha256(b"".join(texts)).hexdigest()[:16]
+    texts = [path.read_bytes() for path in sorted(here.glob("*.py"))]
+    marks = (b"\n@compiled", b"\n@inlined", b"\n@released")
+    compiled_texts = [text for text in texts if any(mark in text for mark in marks)]
+    return hashlib.sha256(b"".join(compiled_texts)).hexdigest()[:16]
 
 
 # Status of a request.
@@ -77,7 +79,7 @@ class Settings(NamedTuple):
     caching: int
     reserve: int
     watermark: int
-    lagged: int  # asynchronous scheduling: an arrival misses one extra step
+    lagged: int  # asynchronous scheduling: what a step gives is known one step later
     defer_prefills: int
     shared_per_seat: int  # room for shared blocks in one seat's row of `Replicas.copies`
 
@@ -94,6 +96,7 @@ class Costs(NamedTuple):
     prefill_token2_s: float
     prefill_window_s: float
     prefill_step_s: float
+    ranks_tokens_s: Array  # as long as tokens_s
 
 
 class Requests(NamedTuple):
@@ -157,12 +160,13 @@ SEAT = np.dtype(
         ("decoding", "u1"),
         ("chained", "u1"),  # its generated tokens will fill blocks that others may hit
         ("stalled", "u1"),  # decoding, but left out of the last step
+        ("over", "u1"),  # its last token is out, but an asynchronous scheduler learns of it a step later
         ("heap", "i8"),
         ("due", "i8"),
         ("free_seat", "i8"),
         ("preempted", "i8"),
         ("batch", "i8"),  # seats with prefill work in this step, in list order
-        ("ended", "i8"),  # seats that finish in this step
+        ("ended", "i8"),  # seats that finish in this step; under asynchronous scheduling kept through the next
     ],
     align=True,
 )
@@ -226,6 +230,7 @@ SCALARS = np.dtype(
         ("n_batch", "i8"),
         ("n_ended", "i8"),
         ("step_preemptions", "i8"),
+        ("step_over", "i8"),
         ("step_tokens", "i8"),
         ("step_requests", "i8"),
         ("step_decodes", "i8"),
@@ -233,6 +238,14 @@ SCALARS = np.dtype(
         ("step_windowed", "i8"),
         ("walked", "i8"),
         ("step_attention_s", "f8"),
+        # the jump in hand: what its first step has taken, and what leaves after it
+        ("paid_blocks", "i8"),
+        ("leaving_blocks", "i8"),
+        ("leaving_seats", "i8"),
+        # the step or jump in hand of a rank among others: what it would take alone
+        ("own_s", "f8"),
+        ("line_base_s", "f8"),
+        ("line_slope_s", "f8"),
         # ledger
         ("steps", "i8"),
         ("busy_s", "f8"),
@@ -248,6 +261,7 @@ SCALARS = np.dtype(
         ("hit_tokens", "i8"),
         ("requeried_tokens", "i8"),
         ("rehit_tokens", "i8"),
+        ("evicted_blocks", "i8"),
     ],
     align=True,
 )
@@ -284,6 +298,7 @@ def make_costs(cost: StepCost) -> Costs:
         float(cost.prefill_token2_s),
         float(cost.prefill_window_s),
         float(cost.prefill_step_s),
+        np.resize(cost.ranks_tokens_s, len(cost.tokens_s)).astype(np.float64),  # nothing is resized to zeros
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from planner.simulation.kernel_queue import free_seat
+from planner.simulation.kernel_blocks import fill_shared
+from planner.simulation.kernel_queue import free_seat, keep_ended, release_ended
 from planner.simulation.kernel_running import (
     add_gaps,
     enter_decode,
@@ -29,9 +30,18 @@ from planner.simulation.kernel_state import (
 @inlined
 def step(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r: int) -> None:
     """Schedule once at `now`, let the step's time pass, and take its tokens in."""
+    seconds = decide(p, q, st, c, r)
+    if p.scalars[r].step_requests > 0:
+        take(p, q, st, c, g, r, seconds)
+
+
+@inlined
+def decide(p: Replicas, q: Requests, st: Settings, c: Costs, r: int) -> float:
+    """Schedule once at `now`; returns the step's seconds. Where nothing can be scheduled `step_requests` is 0."""
     s = p.scalars[r]
     s.n_batch = 0
     s.step_preemptions = 0
+    s.step_over = 0
     s.step_tokens = 0
     s.step_requests = 0
     s.step_decodes = 0
@@ -51,8 +61,8 @@ def step(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r: int) -> N
         if not defer:
             s.left_waiting = 1 if s.n_waiting > 0 else 0
     if s.step_requests == 0:
-        s.stuck = 1
-        return
+        empty_call(p, q, st, r)
+        return 0.0
     s.blocked = 1 if s.n_batch == 0 and s.step_preemptions == 0 and s.n_waiting > 0 and not defer else 0
     # --- its time ---
     seconds = c.tokens_s[s.step_tokens] + c.requests_s[s.step_requests]
@@ -60,7 +70,18 @@ def step(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r: int) -> N
         seconds += c.decode_attention_s + c.decode_token_s * s.step_context + c.window_token_s * s.step_windowed
     if s.n_batch > 0:
         seconds += s.step_attention_s + c.prefill_step_s
-    pass_time(p, st, r, seconds, 1)
+    return seconds
+
+
+@inlined
+def take(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r: int, seconds: float) -> None:
+    """The step that `decide` has just decided takes `seconds`; its tokens come in at its end."""
+    s = p.scalars[r]
+    pass_time(p, st, r, seconds)
+    if st.lagged != 0:
+        s.n_waiting -= s.step_over
+        if s.n_ended > 0:
+            release_ended(p, q, st, r)
     s.decode_tokens += s.step_decodes
     s.context_tokens += s.step_context
     # --- its tokens: decodes first, as one, then prompts that are complete ---
@@ -73,7 +94,6 @@ def step(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r: int) -> N
     s.decode_steps += 1
     if counted > 0:
         add_gaps(g, s.now, seconds, 0.0, 1, counted)
-    s.n_ended = 0
     pop_due(p, c, r)
     for k in range(s.n_batch):
         seat = p.seats[r, k].batch
@@ -84,8 +104,8 @@ def step(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r: int) -> N
 
 
 @inlined
-def pass_time(p: Replicas, st: Settings, r: int, seconds: float, steps: int) -> None:
-    """`steps` steps that last `seconds` in all have run with the present lists."""
+def pass_time(p: Replicas, st: Settings, r: int, seconds: float) -> None:
+    """A step that lasts `seconds` has run with the present lists."""
     s = p.scalars[r]
     used = st.usable_blocks - s.plain_free - s.cached_free
     s.kv_block_s += used * seconds
@@ -93,11 +113,26 @@ def pass_time(p: Replicas, st: Settings, r: int, seconds: float, steps: int) -> 
     s.running_s += s.n_running * seconds
     s.waiting_s += s.n_waiting * seconds
     s.busy_s += seconds
-    s.steps += steps
+    s.steps += 1
     s.started = s.now
     s.now += seconds
     s.horizon = s.started if st.lagged != 0 else s.now
     s.finished_now = 0
+
+
+@compiled
+def empty_call(p: Replicas, q: Requests, st: Settings, r: int) -> None:
+    """Nothing could be scheduled: for ever, unless an asynchronous scheduler still waits for a result.
+
+    Then it waits for that alone, so that it schedules again when the step in hand ends, and sees all who came by then.
+    """
+    s = p.scalars[r]
+    if s.n_ended == 0 and s.step_over == 0:
+        s.stuck = 1
+        return
+    s.n_waiting -= s.step_over
+    release_ended(p, q, st, r)
+    s.horizon = s.now
 
 
 @compiled
@@ -113,6 +148,8 @@ def settle_stalled(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, r:
             weight = q.rows[i].flags & COUNTED
             if s.walked != 0 and p.seats[r, seat].scheduled == 0:
                 skipped = True
+                if st.lagged != 0 and p.seats[r, seat].chained != 0:  # its last token is known by now
+                    fill_shared(p, q, st, r, seat, p.seats[r, seat].offset + s.decode_steps)
                 p.phase[r, p.seats[r, seat].offset % st.block_size] -= 1
                 p.seats[r, seat].offset -= 1
                 p.phase[r, p.seats[r, seat].offset % st.block_size] += 1
@@ -159,7 +196,10 @@ def take_first_token(p: Replicas, q: Requests, st: Settings, c: Costs, g: Gaps, 
 
 @inlined
 def finish_ended(p: Replicas, q: Requests, st: Settings, c: Costs, r: int) -> None:
-    """Requests with all their tokens leave in list order; seats and blocks are free for the next step."""
+    """Requests with all their tokens leave in list order; seats and blocks are free for the next step.
+
+    Asynchronous: for the one after the next, see `release_ended`; their clients have the tokens all the same.
+    """
     s = p.scalars[r]
     if s.n_ended == 0:
         return
@@ -169,9 +209,14 @@ def finish_ended(p: Replicas, q: Requests, st: Settings, c: Costs, r: int) -> No
         i = p.seats[r, seat].request
         q.rows[i].last_token_s = s.now
         q.rows[i].status = FINISHED
-        free_seat(p, q, st, c, r, seat)
+        if st.lagged != 0:
+            keep_ended(p, q, st, c, r, seat)
+        else:
+            free_seat(p, q, st, c, r, seat)
         q.rows[i].link = s.done
         s.done = i
     s.outstanding -= s.n_ended
     s.finished_now = s.n_ended
-    s.blocked = 0
+    if st.lagged == 0:
+        s.n_ended = 0
+        s.blocked = 0

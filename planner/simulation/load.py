@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.errors import ScenarioError
+
+Whole = TypeVar("Whole", np.int32, np.int64)
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
+
+MOST_BLOCKS = 100_000_000  # of chains that are stored: beyond it they take gigabytes
 
 
 @dataclass(frozen=True)
@@ -134,7 +140,7 @@ def shared_blocks(prefixes: Prefixes | None, requests: int, block_size: int) -> 
     """Cut chains into blocks of `block_size` tokens; a chain that another one begins with is not stored again.
 
     A block is named by the segment that holds its last token and by its place in it, because everything before
-    follows from that; a block that reaches beyond the chain is private.
+    follows from that; a block that reaches beyond the chain is private. Raises ScenarioError beyond `MOST_BLOCKS`.
     """
     if prefixes is None or len(prefixes.chain_segment) == 0:
         return SharedBlocks(np.zeros(requests, np.int64), np.zeros(requests, np.int32), np.zeros(0, np.int32), 0)
@@ -157,31 +163,42 @@ def shared_blocks(prefixes: Prefixes | None, requests: int, block_size: int) -> 
     useful = blocks > 0
     last = np.full(requests, -1)
     last[owner[useful]] = segment[useful]  # later links overwrite earlier ones
-    furthest = np.append(_ends_of(segment[useful], owner[useful], len(per_segment)), -1)
+    ends_of = _ends_of(segment[useful], owner[useful], len(per_segment), int(lengths.max()))
+    furthest = np.append(ends_of, -1)
     whole = furthest[last] == last
     last = furthest[last]
     ending = np.full(len(per_segment) + 1, -1)
     ending[last[whole]] = np.flatnonzero(whole)  # one request for each last link; place -1 is for those without
     representative = ending[:-1][ending[:-1] >= 0]
+    stored = int(count[representative].sum(dtype=np.int64))
+    if stored > MOST_BLOCKS:
+        rule = (
+            f"are more shared blocks of {block_size} tokens than a run may have ({MOST_BLOCKS}): ask for a shorter run"
+        )
+        raise ScenarioError("requests", stored, rule)
     links = _ranges(prefixes.chain_start[representative], lengths[representative])
-    ids = _ranges(first[segment[links]], blocks[links])
+    ids = _ranges(first[segment[links]].astype(np.int32), blocks[links])
     row_start = np.zeros(len(ending), np.int64)
     row_start[last[representative]] = np.cumsum(count[representative], dtype=np.int64) - count[representative]
-    return SharedBlocks(row_start[last], count, ids.astype(np.int32), int(first[-1]))
+    return SharedBlocks(row_start[last], count, ids, int(first[-1]))
 
 
-def _ends_of(links: I64, owner: I64, segments: int) -> I64:
-    """For each segment the last link of a chain that holds it; `links` stand in order, those of one owner together."""
+def _ends_of(links: I64, owner: I64, segments: int, longest: int) -> I64:
+    """For each segment the last link of a chain that holds it; `links` stand in order, those of one owner together.
+
+    A segment always has the same place in its chains, so no walk from one to the next is longer than the `longest`.
+    """
     end = np.arange(segments)
     goes_on = owner[1:] == owner[:-1]
     end[links[:-1][goes_on]] = links[1:][goes_on]
-    for _ in range(segments.bit_length()):  # each time as far again
+    for _ in range(longest.bit_length()):  # each time as far again
         end = end[end]
     return end
 
 
-def _ranges(starts: I64, counts: I64) -> I64:
-    """start, start + 1, … `count` times, for each pair, one after the other."""
+def _ranges(starts: NDArray[Whole], counts: I64) -> NDArray[Whole]:
+    """start, start + 1, … `count` times, for each pair, one after the other; as wide as the starts."""
     before = np.cumsum(counts) - counts
-    ranges: I64 = np.repeat(starts - before, counts) + np.arange(counts.sum())
+    ranges = np.repeat((starts - before).astype(starts.dtype), counts)
+    ranges += np.arange(len(ranges), dtype=starts.dtype)
     return ranges

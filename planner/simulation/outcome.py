@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.simulation.backlog import backlog_grows
-from planner.simulation.fleet import FleetRun
+from planner.simulation.fleet_record import REJECTED, FleetRun
 from planner.simulation.kernel_state import GAP_EDGES_S
 from planner.simulation.limits import BATCHES, CONFIDENCE, Check, batch_means_upper, good_queries, held_against
 from planner.simulation.quantiles import gap_quantile_s, quantile
@@ -72,6 +72,8 @@ def summarise(run: FleetRun, limits: tuple[Limit, ...], *, steady: bool) -> Outc
     service = served(run)
     saturated = steady and backlog_grows(service)
     resources = resources_of(run, run.steady if steady else run.ledger) | {"wall_s": run.wall_s}
+    if run.control.room:
+        resources["rejected"] = int((run.why_failed[run.load.warmup :] == REJECTED).sum())
     return summarise_service(service, limits, steady=steady, saturated=saturated, more=resources)
 
 
@@ -113,11 +115,16 @@ def resources_of(run: FleetRun, steady: NDArray[np.void]) -> dict[str, Any]:
     """Utilisation, KV cache, prefix cache and the ledger's means, over all replicas.
 
     Means over time are those of the ledger `steady`: up to the last arrival for a stationary load, to the end for any
-    other. Totals run to the end; but of sessions the hits are `steady`'s too, since early turns have less to hit.
+    other. Where replicas come and go they are over the time that these were on. Totals run to the end; but of sessions
+    hits and evictions are `steady`'s too, since early turns have less to hit. Saved are the prompt tokens that a first
+    admission found cached, so that nobody computed them. Evicted are blocks that held reusable content and were
+    overwritten, whether or not anybody asked for it again.
     """
     ledger = run.ledger
     looked_up = ledger if run.load.follows is None else steady
     elapsed = float(steady["now"].max()) * run.replicas or 1.0  # where no engine saw anything all sums are 0
+    if run.control.changes:
+        elapsed = float(run.on_s.sum()) or 1.0
     queried = int(looked_up["queried_tokens"].sum())
     return {
         "utilisation": float(steady["busy_s"].sum()) / elapsed,
@@ -126,6 +133,8 @@ def resources_of(run: FleetRun, steady: NDArray[np.void]) -> dict[str, Any]:
             "max": float(ledger["kv_peak_blocks"].max()) / run.usable_blocks,
         },
         "prefix_cache_hit_rate": float(looked_up["hit_tokens"].sum()) / queried if queried else None,
+        "saved_prefill_tokens": int(looked_up["hit_tokens"].sum()) if queried else None,
+        "evicted_blocks": int(looked_up["evicted_blocks"].sum()) if queried else None,
         "num_preemptions": int(ledger["preemptions"].sum()),
         "ledger": {
             "steps": int(ledger["steps"].sum()),

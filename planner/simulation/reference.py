@@ -13,15 +13,18 @@ Where to find a rule:
     may a waiting request come in           Scheduler._admit
     what can be hit                         Scheduler._find_cached, Scheduler._publish
     tokens, the end of a request            Scheduler.update
+    results that are not in yet             _Live.owed, _Live.stale
     the free queue, eviction, duplicates    reference_blocks.BlockPool
     what goes in and what comes out         reference_records
 
 There are no prefill and decode phases: in every step each request tries to make `computed` catch up with `tokens`.
 
-Of asynchronous scheduling (`SchedulerConfig.async_scheduling`) only the admission lag is modelled, and not here:
-whoever drives the scheduler hands it an arrival one step later (see `replay`). vLLM's other differences are left out:
-a finished request keeps its seat and blocks one step longer, a stop token is noticed one step late, and generated
-blocks can be hit one step later.
+Asynchronous scheduling (`v1/core/sched/async_scheduler.py`) is a matter of how it is driven: whoever calls `schedule`
+before he has handed in the results of the step before gets vLLM's `AsyncScheduler`, one step behind (`stepper` does
+so for `SchedulerConfig.async_scheduling`). Tokens that are still to come count as there, unless one may be an answer's
+last. What follows from that: a finished request keeps its seat and blocks until its last token has come in, a stop
+token costs a step for nothing, generated blocks can be hit one step later, a preempted request still gets the token
+that was under way, and a call may schedule nothing at all.
 """
 
 from __future__ import annotations
@@ -45,6 +48,9 @@ class _Live:
     request: Request
     outputs: int = 0  # tokens generated so far; preemption keeps them
     computed: int = 0  # tokens whose KV is written, counted when they are scheduled
+    in_flight: int = 0  # steps with a share of it whose results are not in yet
+    owed: int = 0  # tokens that those will give: `computed` may run after them as if they were there
+    stale: int = 0  # those of `in_flight` from before a preemption: their tokens come, but nothing is owed for them
     prefilling: bool = True  # the last step left `computed` short of `tokens`
     preempted: bool = False  # at least once
     blocks: list[int] = field(default_factory=list)
@@ -52,8 +58,13 @@ class _Live:
 
     @property
     def tokens(self) -> int:
-        """Prompt and the outputs so far: what `computed` runs after."""
+        """Prompt and the outputs that have come in: with `owed`, what `computed` runs after."""
         return self.request.prompt_tokens + self.outputs
+
+    @property
+    def all_asked_for(self) -> bool:
+        """The last token that the client allows is under way, so no further step is needed."""
+        return self.owed > 0 and self.outputs + self.owed >= self.request.most_tokens
 
     def name(self, block: int) -> Hashable:
         """Content of its block number `block`."""
@@ -64,6 +75,7 @@ class _Live:
 class Scheduler:
     """One replica's scheduler. `schedule` and `update` alternate; `add` and `abort` come in between.
 
+    Asynchronous: `schedule` runs one step ahead, so that up to two steps await their `update`, the older one first.
     `add` raises InputError for a request that vLLM would refuse.
     """
 
@@ -104,11 +116,7 @@ class Scheduler:
         live = self._live.pop(request_id, None)
         if live is None:
             return
-        if live in self._running:
-            self._running.remove(live)
-        else:
-            self._waiting.remove(live)
-        self._release(live)
+        self._leave(live)
 
     # --- one step ---
 
@@ -131,10 +139,13 @@ class Scheduler:
         while index < len(self._running) and budget > 0:
             live = self._running[index]
             index += 1
-            if defer and live.prefilling:
+            if (defer and live.prefilling) or live.all_asked_for:
                 continue
-            # --- chunk: what is missing, at most the limit and the budget ---
-            chunk = min(live.tokens - live.computed, limit, budget)
+            # --- chunk: what is missing, at most the limit and the budget; no token is computed at max_model_len ---
+            chunk = min(live.tokens + live.owed - live.computed, limit, budget)
+            chunk = min(chunk, config.max_model_len - live.computed - 1)
+            if chunk == 0:
+                continue
             # --- preemption: the last running request goes, until this one fits or has itself been the last ---
             fits = self._grow(live, chunk)
             while not fits:
@@ -145,7 +156,7 @@ class Scheduler:
                 fits = self._grow(live, chunk)
             if not fits:
                 break
-            step.scheduled.append(Scheduled(live.request.id, live.computed, chunk, decode=not live.prefilling))
+            step.scheduled.append(self._share(live, live.computed, chunk, decode=not live.prefilling))
             budget -= chunk
 
         # --- pass 2: waiting requests, first come first served ---
@@ -167,7 +178,7 @@ class Scheduler:
                     break
                 self._running.append(self._waiting.popleft())
                 step.admitted.append(self._count_lookup(live, cached))
-                step.scheduled.append(Scheduled(live.request.id, cached, chunk, decode=False))
+                step.scheduled.append(self._share(live, cached, chunk, decode=False))
                 budget -= chunk
             if not defer:
                 self._left_waiting = bool(self._waiting)
@@ -176,28 +187,57 @@ class Scheduler:
         for share in step.scheduled:
             live = self._live[share.id]
             live.computed += share.tokens
-            live.prefilling = live.computed < live.tokens
+            live.in_flight += 1
+            live.owed += share.samples
+            live.prefilling = not share.samples
         return step
+
+    def foresee(self, step: Step) -> Outcome:
+        """What `update` would give for the oldest step that awaits it, unless somebody aborts meanwhile."""
+        emitted = [share.id for share in step.scheduled if share.samples and share.id in self._live]
+        return Outcome(emitted, [one for one in emitted if self._ends(self._live[one], 1)])
 
     def update(self, step: Step) -> Outcome:
         """Take in what the step gave: one token for each request that is not part-way through its prompt.
 
-        A finished request leaves at once, so the next step can use its seat and blocks. Its last token is never
-        computed and needs no slot.
+        A finished request leaves at once, so the next call of `schedule` can use its seat and blocks. Its last token
+        is never computed and needs no slot.
         """
         outcome = Outcome([], [])
         for share in step.scheduled:
             live = self._live.get(share.id)
-            if live is None or live.prefilling:  # aborted meanwhile, or mid-prompt
+            if live is None:  # aborted meanwhile, or ended by a token that this share knew nothing of
+                continue
+            live.in_flight -= 1
+            stale = live.stale > 0
+            live.stale -= stale
+            if not share.samples:
                 continue
             live.outputs += 1
             outcome.emitted.append(share.id)
-            if live.outputs >= live.request.output_tokens or live.tokens >= self.config.max_model_len:
+            if not stale:
+                live.owed -= 1
+                self._publish(live, live.computed - live.owed)
+            if self._ends(live, 0):
                 outcome.finished.append(share.id)
-                self._running.remove(live)
                 del self._live[share.id]
-                self._release(live)
+                self._leave(live)
         return outcome
+
+    def _share(self, live: _Live, before: int, chunk: int, decode: bool) -> Scheduled:
+        return Scheduled(live.request.id, before, chunk, decode, before + chunk == live.tokens + live.owed)
+
+    def _ends(self, live: _Live, more: int) -> bool:
+        """Its answer is complete once `more` tokens have come in."""
+        return live.outputs + more >= live.request.output_tokens or live.tokens + more >= self.config.max_model_len
+
+    def _leave(self, live: _Live) -> None:
+        """Out of the running list, or of the queue if it was preempted with its last token under way."""
+        if live in self._running:
+            self._running.remove(live)
+        else:
+            self._waiting.remove(live)
+        self._release(live)
 
     # --- how much of a prompt one step may take ---
 
@@ -215,7 +255,7 @@ class Scheduler:
         return config.long_prefill_token_threshold
 
     # --- KV blocks ---
-    # vLLM also caps slots at max_model_len; without drafts nothing comes near, since a request ends there.
+    # vLLM also caps slots at max_model_len; without drafts nothing is computed there.
 
     def _grow(self, live: _Live, chunk: int) -> bool:
         """Blocks for `chunk` more tokens of a running request; False if they are not free.
@@ -226,7 +266,7 @@ class Scheduler:
         if missing > self._pool.free:
             return False
         live.blocks += self._pool.take(missing)
-        self._publish(live, live.computed + chunk)
+        self._publish(live, min(live.computed + chunk, live.tokens))  # a token to come has no name yet
         return True
 
     def _admit(self, live: _Live, hits: list[int], chunk: int) -> bool:
@@ -254,11 +294,13 @@ class Scheduler:
         """Send the last running request back to the *front* of the queue.
 
         It loses its blocks and computes all its tokens again, but keeps its outputs; whatever it cached can be hit
-        until it is overwritten. Later victims go in front of earlier ones, so their order survives.
+        until it is overwritten. Later victims go in front of earlier ones, so their order survives. A token under way
+        is still delivered; one step behind, that happens before the next call could readmit it.
         """
         live = self._running.pop()
         self._release(live)
         live.computed, live.preempted = 0, True
+        live.owed, live.stale = 0, live.in_flight
         self._waiting.appendleft(live)
         self.counters.preemptions += 1
         return live
@@ -329,6 +371,11 @@ class Scheduler:
     def free_queue(self) -> list[int]:
         """Free block ids, the next to be taken first."""
         return self._pool.free_queue
+
+    @property
+    def evicted_blocks(self) -> int:
+        """Cached blocks that were taken for other content, so far."""
+        return self._pool.evicted
 
     @property
     def cached_blocks(self) -> list[int]:

@@ -22,6 +22,7 @@ class BlockPool:
         self._owners = [0] * num_blocks
         self._name: dict[int, Hashable] = {}
         self._copies: dict[Hashable, dict[int, None]] = {}  # the blocks of one content, the one named first leading
+        self.evicted = 0  # named blocks that were taken, so far
 
     # --- looking ---
 
@@ -68,6 +69,7 @@ class BlockPool:
         taken: list[int] = []
         for _ in range(count):
             block, _ = self._free.popitem(last=False)
+            self.evicted += block in self._name
             self._forget(block)
             self._owners[block] = 1
             taken.append(block)

@@ -14,9 +14,12 @@ class Request:
     """One model call.
 
     `output_tokens` is how many tokens it will generate: a stop token or EOS is known in advance, and max_model_len
-    may still cut it. `blocks[b]` names the content of its b-th full KV block where another request may hold the same:
-    equal names mean equal content *from the first token on*. Blocks from `len(blocks)` on are its own, named (id, b);
-    so an id is never used twice, and no name in `blocks` is such a pair.
+    may still cut it. `max_tokens` is how many the client allows; None = just as many, so that the end is known before
+    the last token has come in, which matters to asynchronous scheduling alone.
+
+    `blocks[b]` names the content of its b-th full KV block where another request may hold the same: equal names mean
+    equal content *from the first token on*. Blocks from `len(blocks)` on are its own, named (id, b); so an id is never
+    used twice, and no name in `blocks` is such a pair.
     """
 
     id: RequestId
@@ -24,19 +27,26 @@ class Request:
     output_tokens: int
     blocks: Sequence[Hashable] = ()
     skip_reading_prefix_cache: bool = False
+    max_tokens: int | None = None
+
+    @property
+    def most_tokens(self) -> int:
+        """Output tokens that the client allows."""
+        return self.output_tokens if self.max_tokens is None else self.max_tokens
 
 
 class Scheduled(NamedTuple):
     """A request's share of a step: `tokens` computed after the `before` whose KV is already there.
 
     `decode`: it computes just its newest token, having given one since it was (re)admitted. All else is prefill work,
-    a chunk of one token included.
+    a chunk of one token included. `samples`: it reaches the end of what is there, so it gives a token.
     """
 
     id: RequestId
     before: int
     tokens: int
     decode: bool
+    samples: bool
 
 
 class Admission(NamedTuple):

@@ -45,9 +45,10 @@ def replay(load: Load, config: SchedulerConfig, cost: StepCost) -> Replay:
     load's order. Between two steps, in this order: arrivals are taken in, requests that are overdue are aborted (in
     the load's order), the next step is scheduled. Its tokens all come at its end.
 
-    Synchronous: an arrival is taken in at the next step's start. With `async_scheduling` the next step is already
-    decided while one runs, so a busy engine takes in only what arrived by the *start* of the step that has just
-    ended: an arrival misses one extra step. An idle engine starts at once either way.
+    Synchronous: an arrival is taken in at the next step's start. With `async_scheduling` a step is decided when the
+    one before it begins. So a busy engine takes in only what arrived by the *start* of the step that has just ended,
+    and seats and blocks of requests that ended with that step are still taken. Where nothing can run for that reason
+    the engine decides anew, at once and knowing all; an idle engine starts at once either way.
 
     A request that is unfinished `timeout_s` after it was sent is aborted at the first step boundary from then on.
 

@@ -136,7 +136,8 @@ def _throughput(service: Service) -> dict[str, Any]:
     """
     load = service.load
     queries, window = rated(service), window_s(service)
-    deadline_s = np.repeat(service.sent_s + load.timeout_s, load.width)
+    given_up_s = np.where(service.failed, service.ended_s, np.inf)
+    deadline_s = np.repeat(np.fmin(service.sent_s + load.timeout_s, given_up_s), load.width)
     completed = service.last_token_s <= deadline_s  # never for NaN
     done = completed & np.repeat(queries, load.width)
     ends = service.last_token_s[done]

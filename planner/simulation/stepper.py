@@ -19,7 +19,11 @@ from planner.specs import SchedulerConfig
 
 @dataclass
 class Ledger:
-    """Sums over all steps of a run. A *step* is one that computed something."""
+    """Sums over all steps of a run. A *step* is one that computed something.
+
+    Under asynchronous scheduling a finished request holds its seat and blocks through the next step, unless nothing
+    else could run in it, and is counted in the integrals as vLLM's gauges count it.
+    """
 
     steps: int = 0
     busy_s: float = 0.0
@@ -35,6 +39,7 @@ class Ledger:
     hit_tokens: int = 0
     requeried_tokens: int = 0  # look-ups after a preemption
     rehit_tokens: int = 0
+    evicted_blocks: int = 0  # cached blocks that were overwritten
 
 
 class Boundary(NamedTuple):
@@ -71,6 +76,8 @@ class Stepper:
         self._unseen: list[tuple[float, int, Request]] = []  # a heap by time, then by order of offering
         self._overdue: list[tuple[float, int, RequestId]] = []  # likewise, of aborts
         self._open: set[RequestId] = set()  # offered, neither finished nor aborted
+        self._inside: set[RequestId] = set()  # those of them that the scheduler has
+        self._awaited: Step | None = None  # asynchronous: the step whose results the scheduler does not have yet
 
     def offer(self, request: Request, ready_s: float) -> None:
         """A request that the engine can see from `ready_s` on; at one instant, in the order of offering."""
@@ -86,7 +93,7 @@ class Stepper:
     @property
     def due_s(self) -> float | None:
         """When the next boundary is; None where nothing is left to do."""
-        if not self._idle():
+        if self._inside:
             return self._now
         return max(self._now, self._unseen[0][0]) if self._unseen else None
 
@@ -102,34 +109,45 @@ class Stepper:
         ledger.preemptions = counters.preemptions
         ledger.queried_tokens, ledger.hit_tokens = counters.queries, counters.hits
         ledger.requeried_tokens, ledger.rehit_tokens = counters.readmission_queries, counters.readmission_hits
+        ledger.evicted_blocks = self.scheduler.evicted_blocks
         return ledger
 
     def advance(self) -> Boundary:
         """One boundary: arrivals are taken in, then what is overdue is aborted, then the next step is scheduled.
 
-        Its tokens all come at `end_s`. Synchronous: an arrival is taken in at the next step's start. With
-        `async_scheduling` the next step is already decided while one runs, so a busy engine takes in only what arrived
-        by the *start* of the step that has just ended; an idle one starts at once either way.
+        Its tokens all come at `end_s`. Synchronous: the scheduler knows of arrivals up to the boundary and of all
+        results. With `async_scheduling` the step was decided when the one before it began: a busy engine takes in only
+        what arrived by then, and schedules without the results of the step that has just ended (vLLM's batch queue of
+        two). A call that so finds nobody to serve costs no time: the next one, at the same boundary, knows everything.
         """
         scheduler, ledger, config = self.scheduler, self._ledger, self.config
         arrived = self._take_in()
         aborted = self._drop_overdue()
         # --- idle: on to the next arrival ---
-        if self._idle() and self._unseen:
-            self._now = self._horizon = max(self._now, self._unseen[0][0])
-            arrived += self._take_in()
-            aborted += self._drop_overdue()
+        if not self._inside:
+            self._settle()
+            if self._unseen:
+                self._now = self._horizon = max(self._now, self._unseen[0][0])
+                arrived += self._take_in()
+                aborted += self._drop_overdue()
         now = self._now
-        if self._idle():
+        if not self._inside:
             return Boundary(now, now, arrived, aborted, Step([], [], []), Outcome([], []), 0, 0, 0)
         # --- one step ---
         step = scheduler.schedule()
+        if self._awaited is not None and not step.scheduled:
+            self._settle()
+            self._horizon = now
+            arrived += self._take_in()
+            empty, step = step, scheduler.schedule()
+            step.preempted[:0] = empty.preempted
+        running, waiting = len(scheduler.running), len(scheduler.waiting)
+        owned = config.usable_blocks - scheduler.free_blocks
+        self._settle()
         if not step.scheduled:
             raise _stuck(scheduler, config)
         decodes, prefills = step.decodes, step.prefills
         seconds = self.cost.step_s(decodes, prefills)
-        running, waiting = len(scheduler.running), len(scheduler.waiting)
-        owned = config.usable_blocks - scheduler.free_blocks
         ledger.steps += 1
         ledger.busy_s += seconds
         ledger.running_s += running * seconds
@@ -142,9 +160,19 @@ class Stepper:
         self._horizon = now if config.async_scheduling else now + seconds
         self._now = now + seconds
         # --- its tokens ---
-        outcome = scheduler.update(step)
+        if config.async_scheduling:
+            outcome, self._awaited = scheduler.foresee(step), step
+        else:
+            outcome = scheduler.update(step)
         self._open.difference_update(outcome.finished)
+        self._inside.difference_update(outcome.finished)
         return Boundary(now, self._now, arrived, aborted, step, outcome, running, waiting, owned)
+
+    def _settle(self) -> None:
+        """Let the scheduler have the results of the step that has ended, if it has not."""
+        if self._awaited is not None:
+            self.scheduler.update(self._awaited)
+            self._awaited = None
 
     def _take_in(self) -> list[RequestId]:
         arrived: list[RequestId] = []
@@ -152,6 +180,7 @@ class Stepper:
             ready_s, _, request = heappop(self._unseen)
             if request.id in self._open:
                 self.scheduler.add(request)
+                self._inside.add(request.id)
                 self._ledger.waiting_s += self._now - ready_s
                 arrived.append(request.id)
         return arrived
@@ -163,11 +192,9 @@ class Stepper:
             if request_id in self._open:
                 self.scheduler.abort(request_id)
                 self._open.discard(request_id)
+                self._inside.discard(request_id)
                 aborted.append(request_id)
         return aborted
-
-    def _idle(self) -> bool:
-        return not self.scheduler.running and not self.scheduler.waiting
 
 
 def _stuck(scheduler: Scheduler, config: SchedulerConfig) -> MisfitError:

@@ -33,9 +33,13 @@ class DayRuns:
             self._known[of_peak, replicas] = run(self.deployment, self.scenario, load, replicas, self.seed)
         return self._known[of_peak, replicas]
 
+    def quiet(self, of_peak: float) -> Scenario:
+        """The scenario at that share of its peak rate."""
+        return self.scenario.with_values({"traffic.peak_qps": of_peak * (self.scenario.traffic.peak_qps or 0.0)})
+
     def _load(self, of_peak: float) -> Load:
         if of_peak not in self._loads:
-            quiet = self.scenario.with_values({"traffic.peak_qps": of_peak * (self.scenario.traffic.peak_qps or 0.0)})
+            quiet = self.quiet(of_peak)
             length = run_length(quiet, DAY_QUERIES, self.e2e_s, DAY_SPANS)
             self._loads[of_peak] = make_load(quiet, self.deployment.config.max_model_len, self.seed, length)
         return self._loads[of_peak]

@@ -25,10 +25,12 @@ from planner.deployment import (
     idle_outcome,
     make_load,
     only_candidate,
+    refuse_failures,
     run,
     run_document,
     run_length,
     warnings_document,
+    with_hits,
     worlds,
 )
 from planner.errors import ScenarioError
@@ -86,6 +88,7 @@ def capacity(
     if requests is not None and requests < LEAST_REQUESTS:
         rule = f"must be at least {LEAST_REQUESTS}: fewer give no confidence interval"
         raise ScenarioError("requests", requests, rule, str(LEAST_REQUESTS))
+    refuse_failures(scenario, "capacity")
     deployment = deploy(only_candidate(scenario, "capacity"))
     replicas = scenario.fleet.replicas or 1
     serving = replicas - scenario.fleet.spare_replicas
@@ -149,7 +152,7 @@ def _at_max(fleet: _Fleet, best: Probe) -> dict[str, Any]:
     scenario = fleet.scenario
     at = scenario.with_values({"traffic.peak_qps": best.at}) if scenario.demand == "open" else scenario
     around = bands(fleet.deployment, at, best.outcome, best.load, fleet.serving, fleet.seed)
-    return run_document(fleet.deployment, best.load, best.outcome, around)
+    return run_document(fleet.deployment, best.load, best.outcome, around) | with_hits(at, best.load, best.outcome)
 
 
 def _band(most: list[float], best: float, name: str, seed: int) -> list[float]:

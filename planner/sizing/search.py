@@ -17,6 +17,7 @@ from planner.economics import Cost, Demand, Prices, demand_at_own_rate, fleet_co
 from planner.errors import PlannerError
 from planner.pricing import check_rate_cards, priced
 from planner.provenance import Provenance
+from planner.response_cache import day_hits
 from planner.scenario import Scenario
 from planner.simulation.load import Load, typical
 from planner.simulation.outcome import Outcome
@@ -95,12 +96,13 @@ def demand_of(scenario: Scenario, load: Load, outcome: Outcome) -> Demand:
     counted = typical(load)
     prompt = float(load.prompt_tokens[counted].mean()) * load.width
     output = float(load.output_tokens[counted].mean()) * load.width
-    cache = scenario.query.response_cache
-    uncached = 1.0 if cache is None else 1.0 - cache.hit_rate
+    hits = day_hits(scenario)
+    uncached = 1.0 - hits.of_day
     if scenario.traffic.peak_qps is None:
         demand = demand_at_own_rate(outcome.figures["query_throughput"], uncached, prompt, output)
     else:
         demand = Demand(scenario.traffic.peak_qps, scenario.traffic.day, uncached, prompt, output)
+        demand = replace(demand, uncached_by_hour=hits.uncached_by_hour)
     prompts = load.prompt_tokens[counted].reshape(-1, load.width)
     once, place = 0.0, 0
     for stage in load.stages:  # the samples of a prompt stand side by side

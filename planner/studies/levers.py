@@ -15,6 +15,7 @@ from planner.deployment import Progress
 from planner.economics import day_queries, usd_per_hour
 from planner.economics.models.quality import EQUAL_LOSS, FITTED, LIMITS
 from planner.pricing import priced
+from planner.response_cache import day_hits
 from planner.scenario import Scenario
 from planner.sizing.most import most_rate
 from planner.studies.answer_length import beside_plan, margin_after_training, shorter_answers
@@ -194,8 +195,8 @@ def _earned(document: Document, commercial_share: float | None, uncached: float)
 
 
 def _uncached(chosen: Scenario) -> float:
-    cache = chosen.query.response_cache
-    return 1.0 if cache is None else 1.0 - cache.hit_rate
+    """Of the day: what is lost and earned is of all its queries."""
+    return 1.0 - day_hits(chosen).of_day
 
 
 def _commercial_alone(chosen: Scenario, document: Document, share: float, seed: int, requests: int | None) -> Row:

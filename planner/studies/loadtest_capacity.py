@@ -9,6 +9,7 @@ from typing import Any
 from planner.deployment import SCHEMA_VERSION
 from planner.deployment.recorded import INTERRUPTED
 from planner.errors import InputError, PlannerError, ScenarioError
+from planner.response_cache import response_hit_rate
 from planner.scenario import Scenario
 from planner.sizing import capacity
 from planner.sizing.most import most_rate
@@ -59,8 +60,7 @@ class _Steps:
 
 def lowest_rate(scenario: Scenario, requests: int | None, duration_s: float) -> float:
     """The lowest rate in queries/s that a step can test, a length being a number of queries or a time."""
-    cache = scenario.query.response_cache
-    reach_model = 1.0 - (cache.hit_rate if cache else 0.0)
+    reach_model = 1.0 - response_hit_rate(scenario)
     least_qps = LEAST_QUERIES / duration_s if requests is None else requests / LONGEST_STEP_S
     return least_qps / reach_model
 

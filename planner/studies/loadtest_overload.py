@@ -7,6 +7,7 @@ import math
 from planner.deployment import FULL_SPANS, Deployment, Length, deploy, make_load, only_candidate, run, run_length
 from planner.deployment.recorded import simulated_outcome
 from planner.errors import InputError
+from planner.response_cache import response_hit_rate
 from planner.scenario import Scenario
 from planner.simulation.outcome import Outcome
 from planner.studies.load_sessions import idle_answer_s
@@ -24,8 +25,7 @@ def overload_warning(scenario: Scenario, seed: int, requests: int | None, durati
     peak_qps = scenario.traffic.peak_qps
     if scenario.demand != "open" or peak_qps is None:
         return ""
-    cache = scenario.query.response_cache
-    reach_model = 1.0 - (cache.hit_rate if cache else 0.0)
+    reach_model = 1.0 - response_hit_rate(scenario)
     length_s = min(duration_s if requests is None else requests / (peak_qps * reach_model), LONGEST_S)
     try:
         deployment = deploy(only_candidate(scenario, "loadtest"))

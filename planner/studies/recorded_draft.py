@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from planner.errors import DataFileError
 from planner.live import ServerFacts
 from planner.readers.recordings import Recording
+from planner.response_cache import response_hit_rate
 from planner.scenario import Scenario
 from planner.scenario.writing import Draft, Section, Value
 from planner.studies.drafts import draft_from_server, heading
@@ -84,7 +85,7 @@ def _traffic_seen(recording: Recording, origin: Scenario | None) -> Section:
         rule = "hold fewer than three queries beyond the warm-up: no arrivals can be fitted"
         raise DataFileError("records", recording.path, rule)
     cache = origin.query.response_cache if origin else None
-    rate_qps, law = fitted_arrivals(due_s, cache.hit_rate if cache else 0.0)
+    rate_qps, law = fitted_arrivals(due_s, response_hit_rate(origin) if origin else 0.0)
     note = f"of {len(due_s)} queries"
     users = ", and those that the response cache answers" if cache else ""
     fitted = {"peak_qps": Value(rate_qps, note + users), "arrivals": Value(law, f"fitted to the gaps {note}")}

@@ -1,7 +1,7 @@
 """The options that a waterfall takes away and puts back: what the scenario says of each, and what stands there without.
 
 In the stated order: response cache, prefix cache, FP8 (or what number formats the scenario names), batching limits,
-mixture of experts against a dense model.
+mixture of experts against a dense model, routing against chance.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 from planner.catalogue.models import model as find_model
 from planner.memory import resolve_quantization
+from planner.response_cache import cache_words
 from planner.scenario import Scenario
 from planner.scenario.sections import Quantization
 from planner.specs import Model
@@ -38,15 +39,16 @@ class Option:
 def options_of(scenario: Scenario, document: Document) -> list[Option]:
     """The options in the stated order, with what the scenario says of each; `document` is its plan."""
     formats, experts = _like_formats(scenario, _formats(scenario), _experts(scenario, document))
-    return [_response_cache(scenario), _prefix_cache(scenario), formats, _batching(scenario), experts]
+    before = [_response_cache(scenario), _prefix_cache(scenario), formats, _batching(scenario)]
+    return [*before, experts, _routing(scenario)]
 
 
 def _response_cache(scenario: Scenario) -> Option:
     cache, key = scenario.query.response_cache, "query.response_cache"
-    if cache is None or cache.hit_rate == 0:
+    if cache is None or not cache_words(scenario):
         return Option("response cache", "", unused=f"the scenario has none ({key})")
     value = cache.model_dump(mode="json", exclude_none=True)
-    return Option("response cache", f"answers {100 * cache.hit_rate:.3g} % of the queries without a GPU", {key: value})
+    return Option("response cache", cache_words(scenario), {key: value})
 
 
 def _prefix_cache(scenario: Scenario) -> Option:
@@ -54,14 +56,17 @@ def _prefix_cache(scenario: Scenario) -> Option:
     step = "prefix cache"
     if given is not None and not any(given):
         return Option(step, "", unused=f"the scenario switches it off ({key})")
-    shared = [
-        stage.name
-        for stage in scenario.query.stages
-        if stage.samples > 1 or (stage.shared_prefix is not None and stage.shared_prefix.tokens > 0)
-    ]
-    if not shared and scenario.demand != "trace":
+    stages = scenario.query.stages
+    shared = {
+        "a beginning that prompts share": any(stage.shared_prefix for stage in stages) or scenario.demand == "trace",
+        "a document that calls share": any(stage.document for stage in stages),
+        "the prompt of a call's samples": any(stage.samples > 1 for stage in stages),
+        "what a session has said": scenario.session is not None,
+    }
+    names = [name for name, found in shared.items() if found]
+    if not names:
         return Option(step, "", unused="no two prompts of the scenario begin alike")
-    what = "a beginning that prompts share is computed once"
+    what = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} computed once"
     return Option(step, what, {key: None if given is None else list(given)}, {key: False})
 
 
@@ -95,6 +100,15 @@ def _batching(scenario: Scenario) -> Option:
         return Option(step, "", unused="the scenario leaves them to vLLM (engine.max_num_seqs, max_num_batched_tokens)")
     said = ", ".join(f"{key.removeprefix('engine.')} {choice_words(values)}" for key, values in given.items())
     return Option(step, f"{said} in place of vLLM's own", given, dict.fromkeys(given))
+
+
+def _routing(scenario: Scenario) -> Option:
+    given, key = list(scenario.fleet.routing), "fleet.routing"
+    if key.split(".")[1] not in scenario.fleet.model_fields_set:
+        return Option("routing", "", unused=f"the scenario leaves it to the default, {given[0]} ({key})")
+    if given == ["random"]:
+        return Option("routing", "", unused=f"the scenario's is random ({key})")
+    return Option("routing", f"{choice_words(given)} in place of random", {key: given}, {key: "random"})
 
 
 def _experts(scenario: Scenario, document: Document) -> Option:
@@ -182,6 +196,7 @@ def baseline_words(used: list[Option]) -> str:
         "FP8": "bf16",
         "number format": "bf16",
         "batching limits": "vLLM's own batching limits",
+        "routing": "random routing",
     }
     said = [words.get(option.step) or f"{choice_words(option.without['model'])}, dense" for option in used]
     return ", ".join(said)

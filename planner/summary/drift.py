@@ -72,7 +72,7 @@ def _first(document: Document) -> str:
     asked, answered = sources.get("asked"), sources.get("answered") or 0
     if asked is not None and answered != asked:
         told = "traffic, utilisation and capacity cannot be told, the rest is of those alone"
-        said = f"{answered} of {plural(asked, 'source')} read: {told}. "
+        said += f"{answered} of {plural(asked, 'source')} read: {told}. "
     levels = [
         f"{limit_name(row['key'])} {milliseconds(row['actual_ms'])} > {milliseconds(row['limit_ms'])}"
         for row in document.get("slo") or []

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
+from planner.summary.words import together
+
 WIDTH = 100
 _GAP = "  "
 _BARS = "▁▂▃▄▅▆▇█"
@@ -64,11 +66,15 @@ def table(rows: Sequence[Sequence[str]], align: str, most_lines: int | None = No
 
 
 def wrapped(text: str, width: int) -> list[str]:
-    """A text in lines of at most `width` columns, broken at blanks, inside a word only where it alone is too long."""
+    """A text in lines of at most `width` columns, broken at blanks, inside a word only where it alone is too long.
+
+    A number stays with its unit.
+    """
     if columns(text) <= width:
         return [text]
     lines = [""]
-    for word in text.split():
+    for bound in together(" ".join(text.split())).split(" "):
+        word = bound.replace("\N{NO-BREAK SPACE}", " ")
         joined = f"{lines[-1]} {word}" if lines[-1] else word
         if columns(joined) <= width:
             lines[-1] = joined

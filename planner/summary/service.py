@@ -116,6 +116,14 @@ def distance(limit: Document) -> str:
     return f"{percent(abs(off))} {'above' if off > 0 else 'below'} the limit"
 
 
+def _failed(run: Document) -> str:
+    """ "12 queries, 10 of them rejected, counted as missing the limits"."""
+    if not run.get("failed"):
+        return ""
+    rejected = f", {number(run['rejected'])} of them rejected" if run.get("rejected") else ""
+    return f"{plural(run['failed'], 'query')}{rejected}, counted as missing the limits"
+
+
 def judged_ms(figures: Document, key: str) -> float | None:
     """The judged figure of limit `key` among a run's named figures: its upper end if there is one."""
     upper = figures.get(f"{key}_upper")
@@ -189,12 +197,18 @@ def engine_facts(run: Document, fleet: Document) -> list[tuple[str, str]]:
         ),
         (
             "prefix cache",
-            _and([(run.get("prefix_cache_hit_rate"), lambda x: f"{percent(x)} of the prompt tokens found")]),
+            _and(
+                [
+                    (run.get("prefix_cache_hit_rate"), lambda x: f"{percent(x)} of the prompt tokens found"),
+                    (run.get("saved_prefill_tokens") or None, lambda x: f"{_many(x)} saved"),
+                    (run.get("evicted_blocks") or None, lambda x: f"{_many(x)} cached blocks evicted"),
+                ]
+            ),
         ),
         ("preemptions", _and([(run.get("num_preemptions"), number)])),
         (
             "failed",
-            plural(run["failed"], "query") + ", counted as missing the limits" if run.get("failed") else "",
+            _failed(run),
         ),
         ("clipped", _clipped(run)),
         (
@@ -237,6 +251,11 @@ def _clipped(run: Document) -> str:
 def _and(parts: list[tuple[Any, Any]], end: str = "") -> str:
     shown = [words(value) for value, words in parts if value is not None]
     return ", ".join(shown) + end if shown else ""
+
+
+def _many(count: int) -> str:
+    """A count, from a million on in millions."""
+    return number(count) if count < 1e6 else f"{number(count / 1e6)} M"
 
 
 def _verdict(met: bool | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from planner.summary.confidence import band_lines
+from planner.summary.failures import failure_lines
 from planner.summary.layout import facts, paragraph, section
 from planner.summary.origins import definition_lines, origin_lines
 from planner.summary.service import (
@@ -36,6 +37,7 @@ def simulation_text(document: Document) -> str:
     lines += section(f"Limits{judging_words(limits)}", limit_lines(limits))
     lines += section("Latency of queries that reach the model", latency_lines(document))
     lines += section("80 % bands", band_lines(document))
+    lines += section("Failures", failure_lines(document.get("failures") or {}))
     lines += section("The fleet at work", engine_lines(document, document.get("fleet") or {}))
     lines += section("Memory of the fullest GPU", facts([("", memory_words(document.get("memory") or {}))]))
     lines += section("The run", run_lines(document))

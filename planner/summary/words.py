@@ -8,6 +8,7 @@ from typing import Any
 
 ABSENT = "–"
 _LIMIT = r"(p\d+(?:\.\d+)?|mean)_(ttft|tpot|itl|e2e)_ms"
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:ms|s|min|h|days|GB)\b|%)")
 _PLAIN_BELOW = 1e15  # beyond, digits no longer help
 _PLAIN_ABOVE = 1e-9
 
@@ -23,6 +24,11 @@ def clean(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def together(text: str) -> str:
+    """A text in which no line ends between a number and its unit: a no-break space stands there."""
+    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -6,17 +6,19 @@ it: the same seed at another rate gives the same token counts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 from planner.errors import ScenarioError
+from planner.response_cache import response_hit_rate
 from planner.scenario import ClosedArrivals, ClosedClients, GammaArrivals, OfflineArrivals, Scenario, TraceArrivals
 from planner.scenario import Stage as ScenarioStage
 from planner.simulation.load import F64, I64, Load, Stage
-from planner.workload.arrivals import MOST_QUERIES, open_arrivals
+from planner.workload.arrivals import MOST_QUERIES, Arrivals, open_arrivals
 from planner.workload.lengths import draw_tokens, fit_to_context, refuse_misfit
-from planner.workload.prefixes import StagePrompts, draw_groups, prefix_chains, select_chains
+from planner.workload.prefixes import StagePrompts, draw_documents, draw_groups, prefix_chains, select_chains
 from planner.workload.sessions import session_load
 from planner.workload.tables import unusable
 from planner.workload.traces import read_recording
@@ -24,6 +26,7 @@ from planner.workload.traces import read_recording
 REQUESTS_PER_CLIENT = 10
 LEAST_CLOSED_REQUESTS = 64
 FILE_KEY = "traffic.arrivals.trace.file"
+Timed = Callable[[np.random.Generator, np.random.Generator], Arrivals]
 
 
 def build_load(
@@ -34,6 +37,7 @@ def build_load(
     warmup: int,
     rng: np.random.Generator,
     max_model_len: int,
+    timed: Timed | None = None,
 ) -> Load:
     """Everything that arrives in one run.
 
@@ -58,7 +62,11 @@ def build_load(
             max_model_len=max_model_len,
         )
     gaps_rng, cache_rng, *stage_rngs = rng.spawn(2 + 3 * len(scenario.query.stages))
-    timing = _timing(scenario, queries, duration_s, warmup, gaps_rng, cache_rng)
+    document_rngs = rng.spawn(len(scenario.query.stages))
+    if timed is None:
+        timing = _timing(scenario, queries, duration_s, warmup, gaps_rng, cache_rng)
+    else:
+        timing = _Timing(*timed(gaps_rng, cache_rng))
     total, width = len(timing.arrival_s), sum(stage.calls * stage.samples for stage in scenario.query.stages)
     if total * width > MOST_QUERIES:
         raise ScenarioError(
@@ -70,7 +78,8 @@ def build_load(
     notes: list[str] = []
     clipped = column = 0
     for index, stage in enumerate(scenario.query.stages):
-        drawn = _stage(scenario, stage, index, total, stage_rngs[3 * index : 3 * index + 3], max_model_len)
+        rngs = [*stage_rngs[3 * index : 3 * index + 3], document_rngs[index]]
+        drawn = _stage(scenario, stage, index, total, rngs, max_model_len)
         requests = slice(column, column + stage.calls * stage.samples)
         prompt_tokens[:, requests] = np.repeat(drawn.sharing.prompts, stage.samples).reshape(total, -1)
         output_tokens[:, requests] = drawn.outputs.reshape(total, -1)
@@ -80,7 +89,7 @@ def build_load(
         if drawn.raised:
             notes.append(
                 f"query.stages[{index}].prompt_tokens: {drawn.raised} of {total * stage.calls} prompts were drawn no"
-                f" longer than their shared prefix and raised to {drawn.sharing.prefix_tokens + 1} tokens"
+                f" longer than {_beginning(stage)} and raised to {drawn.sharing.begin_tokens + 1} tokens"
             )
     return Load(
         timing.arrival_s,
@@ -124,7 +133,7 @@ def _timing(
 ) -> _Timing:
     match scenario.traffic.arrivals:
         case OfflineArrivals(offline=batch):
-            left = _left(_hit_rate(scenario), batch.requests, cache_rng)
+            left = _left(response_hit_rate(scenario), batch.requests, cache_rng)
             return _Timing(np.zeros(left), batch.requests)
         case ClosedArrivals(closed=clients):
             total = _closed_queries(clients)
@@ -140,7 +149,7 @@ def _timing(
             arrival_s, users = open_arrivals(
                 law,
                 rate_qps,
-                _hit_rate(scenario),
+                response_hit_rate(scenario),
                 queries=queries,
                 duration_s=duration_s,
                 warmup=warmup,
@@ -158,10 +167,6 @@ def _closed_queries(clients: ClosedClients) -> int:
     if clients.requests_per_client is not None:
         return clients.requests_per_client * clients.concurrency
     return max(REQUESTS_PER_CLIENT, -(-LEAST_CLOSED_REQUESTS // clients.concurrency)) * clients.concurrency
-
-
-def _hit_rate(scenario: Scenario) -> float:
-    return scenario.query.response_cache.hit_rate if scenario.query.response_cache else 0.0
 
 
 def _left(hit_rate: float, users: int, cache_rng: np.random.Generator) -> int:
@@ -191,11 +196,12 @@ def _stage(
     max_model_len: int,
 ) -> _Drawn:
     key, calls = f"query.stages[{index}]", queries * stage.calls
-    prompt_rng, output_rng, group_rng = rngs
-    prefix = stage.shared_prefix
-    prefix_tokens = prefix.tokens if prefix else 0
+    prompt_rng, output_rng, group_rng, document_rng = rngs
+    prefix, document = stage.shared_prefix, stage.document
+    prefix_tokens, document_tokens = prefix.tokens if prefix else 0, document.tokens if document else 0
     assert stage.prompt_tokens is not None  # the scenario requires it without a trace
-    least = refuse_misfit(stage.prompt_tokens, stage.output_tokens, prefix_tokens, max_model_len, key)
+    begins = {"shared_prefix": prefix_tokens, "document": document_tokens}
+    least = refuse_misfit(stage.prompt_tokens, stage.output_tokens, begins, max_model_len, key)
     prompts, along = draw_tokens(stage.prompt_tokens, calls, prompt_rng, scenario.resolve, f"{key}.prompt_tokens")
     if along is not None:
         outputs = np.repeat(along, stage.samples)
@@ -204,12 +210,26 @@ def _stage(
         outputs, _ = draw_tokens(
             stage.output_tokens, calls * stage.samples, output_rng, scenario.resolve, f"{key}.output_tokens"
         )
-    raised = int(np.count_nonzero(prompts < least)) if prefix else 0
+    raised = int(np.count_nonzero(prompts < least)) if prefix or document else 0
     prompts = np.maximum(prompts, least)
     fitted = fit_to_context(prompts, outputs.reshape(calls, stage.samples), least, max_model_len)
     group = draw_groups(prefix, calls, group_rng) if prefix else np.zeros(calls, np.int64)
-    sharing = StagePrompts(fitted.prompts, stage.samples, prefix_tokens, prefix.groups if prefix else 0, group)
+    sharing = StagePrompts(
+        fitted.prompts,
+        stage.samples,
+        prefix_tokens,
+        prefix.groups if prefix else 0,
+        group,
+        document_tokens,
+        draw_documents(document, queries, stage.calls, document_rng) if document else None,
+    )
     return _Drawn(sharing, fitted.outputs, fitted.clipped, raised)
+
+
+def _beginning(stage: ScenarioStage) -> str:
+    """What a prompt of the stage must be longer than, in words."""
+    parts = [stage.shared_prefix and "their shared prefix", stage.document and "their document"]
+    return " and ".join(part for part in parts if part)
 
 
 # --- recorded ---
@@ -238,14 +258,14 @@ def _trace_load(scenario: Scenario, rng: np.random.Generator, max_model_len: int
         )
         raise unusable(FILE_KEY, path, rule)
     _, cache_rng = rng.spawn(2)
-    hit_rate = _hit_rate(scenario)
+    hit_rate = response_hit_rate(scenario)
     keep = cache_rng.random(len(recording.line)) >= hit_rate
     if not keep.any():
         raise ScenarioError("query.response_cache.hit_rate", hit_rate, f"answers all {len(keep)} queries of the trace")
     notes = []
     if recording.raised:
         notes.append(f"{recording.raised} requests of the trace have 0 prompt or output tokens, taken as 1")
-    for key in ("prompt_tokens", "output_tokens", "shared_prefix"):
+    for key in ("prompt_tokens", "output_tokens", "shared_prefix", "document"):
         if stages and getattr(stages[0], key) is not None:
             notes.append(f"query.stages[0].{key} is not used: token counts and prefixes come from the trace")
     return Load(

@@ -72,7 +72,7 @@ def fit_to_context(prompts: I64, outputs: I64, least_prompt: int, max_model_len:
     """Cut tails so that prompt + output ≤ max_model_len in every request.
 
     An output is cut to max_model_len − `least_prompt`, then a prompt to max_model_len − its longest output: samples
-    of one call share their prompt. `least_prompt` is the fixed prompt, or 1 + the shared prefix.
+    of one call share their prompt. `least_prompt` is the fixed prompt, or 1 + what prompts share.
     """
     fitted_outputs = np.minimum(outputs, max_model_len - least_prompt)
     fitted_prompts = np.minimum(prompts, max_model_len - fitted_outputs.max(axis=1))
@@ -80,12 +80,15 @@ def fit_to_context(prompts: I64, outputs: I64, least_prompt: int, max_model_len:
     return Fitted(fitted_prompts, fitted_outputs, int(np.count_nonzero(cut)))
 
 
-def refuse_misfit(prompt: Distribution, output: Distribution | None, prefix: int, max_model_len: int, key: str) -> int:
+def refuse_misfit(
+    prompt: Distribution, output: Distribution | None, begins: dict[str, int], max_model_len: int, key: str
+) -> int:
     """The shortest prompt that a stage may have; ScenarioError where fixed values cannot fit the context.
 
-    `prefix` is the stage's shared prefix in tokens (0 = none), `key` the stage's dotted key.
+    `begins` are the parts that a prompt of the stage begins with and their tokens (0 = none), `key` the stage's dotted
+    key.
     """
-    least = prompt if isinstance(prompt, int) else prefix + 1
+    least = prompt if isinstance(prompt, int) else sum(begins.values()) + 1
     most = f"max_model_len (={max_model_len})"
     if isinstance(prompt, int) and prompt + (output if isinstance(output, int) else 1) > max_model_len:
         beside = f"with {output} output tokens" if isinstance(output, int) else "with one output token"
@@ -93,5 +96,8 @@ def refuse_misfit(prompt: Distribution, output: Distribution | None, prefix: int
     if isinstance(output, int) and output + least > max_model_len:
         raise ScenarioError(f"{key}.output_tokens", output, f"with a prompt of {least} it is longer than {most}")
     if least + 1 > max_model_len:
-        raise ScenarioError(f"{key}.shared_prefix.tokens", prefix, f"leaves no room for prompt and output in {most}")
+        longest = max(begins, key=begins.__getitem__)
+        raise ScenarioError(
+            f"{key}.{longest}.tokens", begins[longest], f"leaves no room for prompt and output in {most}"
+        )
     return least

@@ -1,4 +1,4 @@
-"""Which prompts begin alike: shared prefixes in groups of unequal popularity, and samples of one prompt."""
+"""Which prompts begin alike: shared prefixes and documents of unequal popularity, and samples of one prompt."""
 
 from __future__ import annotations
 
@@ -6,18 +6,29 @@ from typing import NamedTuple
 
 import numpy as np
 
-from planner.scenario import SharedPrefix
+from planner.scenario import Document, SharedPrefix
 from planner.simulation.load import I64, Prefixes
 
 
 def draw_groups(prefix: SharedPrefix, count: int, rng: np.random.Generator) -> I64:
     """For each of `count` prompts its prefix group, 0 to groups − 1; group k is drawn with weight (k + 1)^−zipf."""
-    if prefix.groups == 1:
+    return _draw_ranks(prefix.groups, prefix.zipf, count, rng)
+
+
+def draw_documents(document: Document, queries: int, calls: int, rng: np.random.Generator) -> I64:
+    """For each of queries · calls prompts its document, 0 to corpus − 1, drawn once a query or once a call."""
+    if document.per == "query":
+        return np.repeat(_draw_ranks(document.corpus, document.zipf, queries, rng), calls)
+    return _draw_ranks(document.corpus, document.zipf, queries * calls, rng)
+
+
+def _draw_ranks(kinds: int, zipf: float, count: int, rng: np.random.Generator) -> I64:
+    """`count` ranks of `kinds`, rank k with weight (k + 1)^−zipf."""
+    if kinds == 1:
         return np.zeros(count, np.int64)
-    weights = np.arange(1, prefix.groups + 1, dtype=np.float64) ** -prefix.zipf
-    edges = np.cumsum(weights)
-    groups = np.searchsorted(edges, rng.random(count) * edges[-1], side="right")
-    held: I64 = np.minimum(groups, prefix.groups - 1).astype(np.int64)
+    edges = np.cumsum(np.arange(1, kinds + 1, dtype=np.float64) ** -zipf)
+    ranks = np.searchsorted(edges, rng.random(count) * edges[-1], side="right")
+    held: I64 = np.minimum(ranks, kinds - 1).astype(np.int64)
     return held
 
 
@@ -29,13 +40,21 @@ class StagePrompts(NamedTuple):
     prefix_tokens: int  # 0 = no shared prefix
     groups: int
     group: I64
+    document_tokens: int = 0  # 0 = no document
+    document: I64 | None = None
+
+    @property
+    def begin_tokens(self) -> int:
+        """Tokens that come before what is the call's own."""
+        return self.prefix_tokens + self.document_tokens
 
 
 def prefix_chains(stages: list[StagePrompts], queries: int) -> Prefixes | None:
     """The chains of all requests, or None where no prompt shares anything.
 
-    A request's chain is its prefix group's segment, then, where a call has several samples, a segment for the rest of
-    that call's prompt. Segments of different stages are different.
+    A request's chain is its prefix group's segment, its document's, and then, where a call has several samples, a
+    segment for the rest of that call's prompt. A document behind another prefix is other content: it has a segment for
+    each group that it is drawn with. Segments of different stages are different.
     """
     per_request: list[list[I64]] = []  # for each place in a query, the segment columns of its chain, each [queries]
     segment_tokens: list[I64] = []
@@ -47,9 +66,15 @@ def prefix_chains(stages: list[StagePrompts], queries: int) -> Prefixes | None:
             links.append(first + stage.group)
             segment_tokens.append(np.full(stage.groups, stage.prefix_tokens, np.int64))
             first += stage.groups
+        if stage.document is not None:
+            # only the pairs that were drawn: of all there may be more than memory holds
+            pairs, place = np.unique(stage.document * max(stage.groups, 1) + stage.group, return_inverse=True)
+            links.append(first + place)
+            segment_tokens.append(np.full(len(pairs), stage.document_tokens, np.int64))
+            first += len(pairs)
         if stage.samples > 1:
             links.append(first + np.arange(len(stage.prompts)))
-            segment_tokens.append(stage.prompts - stage.prefix_tokens)
+            segment_tokens.append(stage.prompts - stage.begin_tokens)
             first += len(stage.prompts)
         for call in range(calls):
             columns = [link.reshape(queries, calls)[:, call] for link in links]

@@ -28,7 +28,9 @@ from planner.units import MS_PER_S
 KEY = "monitor.prometheus_url"
 PATH = "/api/v1/query"
 ANSWER_S = 20.0
+EXAMPLE = "http://127.0.0.1:9090"
 LONGEST_URL = 1500
+MOST_MODELS = 5  # that are named
 SKEW_S = 5.0
 STALE_INTERVALS = 2
 MOST_SILENT = 0.5  # of the window
@@ -63,7 +65,7 @@ class Prometheus:
         environment: Callable[[str], str | None] = os.environ.get,
     ) -> None:
         url = (monitor.prometheus_url or "").strip()
-        self._endpoint = connect(url, option=KEY, environment=environment, keys=(TOKEN_VARIABLE,))
+        self._endpoint = connect(url, option=KEY, environment=environment, keys=(TOKEN_VARIABLE,), example=EXAMPLE)
         self._source = source_name(self._endpoint)
         self._monitor, self._clock, self._engines_each = monitor, clock, engines_each
         self._question = question(expressions(monitor, percentiles))
@@ -91,12 +93,13 @@ class Prometheus:
         if now_unix_s is None:
             text = "an answer without the time; is this a Prometheus server?"
             return Observed(self._clock.unix_s(), self._monitor.window_s, troubles=(self._trouble("garbage", text),))
-        troubles = [*self._clocks(now_unix_s - asked_unix_s, took_s), *self._freshness(told), *_unscraped(samples)]
+        dead = _unscraped(samples)
+        troubles = [*self._clocks(now_unix_s - asked_unix_s, took_s), *self._freshness(told), *dead]
         fleets = [sample.labels for sample in samples if _figure(sample) == MODELS]
         models = sorted({labels.get("model_name", "") for labels in fleets})
         fault = self._unusable(told, models)
         if fault is not None:
-            return Observed(now_unix_s, self._monitor.window_s, troubles=(*troubles, fault))
+            return Observed(now_unix_s, self._monitor.window_s, dead_targets=len(dead), troubles=(*troubles, fault))
         self.model_name = next(iter(models), None) or self.model_name
         troubles += self._namespaces({labels.get("namespace", "") for labels in fleets})
         figures: dict[str, Any] = {name: told.get(name) for name in _FIELDS}
@@ -127,6 +130,7 @@ class Prometheus:
             **figures,
             latencies_ms=latencies,
             model_name=next(iter(models), None) or None,
+            dead_targets=len(dead),
             restarts=restarts,
             troubles=tuple(troubles),
         )
@@ -135,7 +139,7 @@ class Prometheus:
     def _unusable(self, told: Mapping[str, float | None], models: Sequence[str]) -> Trouble | None:
         """Why the figures are those of no fleet, or of more than one, or of none that is now."""
         if told.get("engines") is None:
-            series = f"no {names.RUNNING}{selector(self._monitor)}"
+            series = f"no {names.RUNNING}{selector(self._monitor)}{self._other_models()}"
             text = f"Prometheus answers, but no replica is up: {series}; does it scrape the fleet, with these labels?"
             return Trouble(FLEET, "missing", text)  # not of the server, which is well
         if len(models) > 1:
@@ -148,6 +152,16 @@ class Prometheus:
         if (told.get("newest_age_s") or 0.0) > self._monitor.window_s * MOST_SILENT:
             return self._trouble("stale", "half the window or more has no readings: figures are left out")
         return None
+
+    def _other_models(self) -> str:
+        """Of a model that is not there: those that are. Asked for only then."""
+        if self._monitor.model_name is None:
+            return ""
+        every = selector(self._monitor.model_copy(update={"model_name": None}))
+        samples = self._ask(f"count by (model_name) ({names.RUNNING}{every})")
+        found = [] if isinstance(samples, Trouble) else sorted({one.labels.get("model_name", "") for one in samples})
+        shown = ", ".join(name or "(none)" for name in found[:MOST_MODELS])
+        return f" (there are series of {shown}{' …' if len(found) > MOST_MODELS else ''})" if found else ""
 
     def _clocks(self, ahead_s: float, took_s: float) -> list[Trouble]:
         if -SKEW_S <= ahead_s <= SKEW_S + took_s:

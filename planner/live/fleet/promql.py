@@ -18,7 +18,7 @@ from planner.scenario.monitor import Monitor
 FIGURE = "figure"
 REPLICA = "instance, pod"
 UP = "up"  # Prometheus' own, one series for each target
-DOWN_REMEMBERED_S = 3600.0
+REMEMBERED_S, REMEMBERED_STEP_S = 7 * 86400.0, 3600.0  # which model a target told: asked of each hour of a week
 MOST_SAMPLES = 1000  # of a subquery
 LEAST_STEP_S = 5.0
 MODELS = "models"  # one sample for each of them in each namespace, with these labels
@@ -49,6 +49,8 @@ def expressions(monitor: Monitor, percentiles: Sequence[float]) -> Mapping[str, 
     steps = f"[{duration(monitor.window_s)}:{duration(max(monitor.interval_s, monitor.window_s / MOST_SAMPLES))}]"
     fine = f"[{duration(monitor.window_s)}:{duration(resolution_s(monitor))}]"
     running = names.RUNNING + at
+    # A selector finds samples of five minutes ago too: a step of the window is to find those of its own alone.
+    within = f"(timestamp({running}) > time() - {round(resolution_s(monitor), 3):.12g})"
     bad = selector(monitor, finished_reason=f'=~"{"|".join(ENDED_BADLY)}"')
     good = selector(monitor, finished_reason=f'=~"{"|".join(ENDED_WELL)}"')
 
@@ -62,7 +64,7 @@ def expressions(monitor: Monitor, percentiles: Sequence[float]) -> Mapping[str, 
         "now": "vector(time())",
         "newest_age_s": f"time() - max(timestamp({running}))",
         "oldest_age_s": f"time() - min(timestamp({running}))",
-        "covered_s": f"time() - min(min_over_time(timestamp({running}){fine}))",
+        "covered_s": f"time() - min(min_over_time({within}{fine}))",
         "samples": f"max(count_over_time({running}{window}))",
         DOWN: _down(monitor),
         "engines": f"count({running})",
@@ -70,7 +72,7 @@ def expressions(monitor: Monitor, percentiles: Sequence[float]) -> Mapping[str, 
         MODELS: f"count by (model_name, namespace) ({running})",
         "running": f"sum({running})",
         "waiting": f"sum({names.WAITING}{at})",
-        "waiting_growth_per_s": f"sum(delta({names.WAITING}{at}{window})) / {monitor.window_s:g}",
+        "waiting_growth_per_s": f"sum({_queued(at, window)}) / {monitor.window_s:g}",
         "kv_usage_mean": f"avg({names.KV_USAGE}{at})",
         "kv_usage_max": f"max({names.KV_USAGE}{at})",
         "requests_per_s": f"sum(rate({names.SUCCESS_TOTAL}{good}{window}))",
@@ -90,18 +92,37 @@ def expressions(monitor: Monitor, percentiles: Sequence[float]) -> Mapping[str, 
     return found
 
 
-def _down(monitor: Monitor) -> str:
-    """Targets of the fleet's scrape jobs whose last scrape failed.
+def _queued(at: str, window: str) -> str:
+    """How many requests more wait, by engine. What waited at a restart is lost, not served: it takes nothing off."""
+    grown = f"delta({names.WAITING}{at}{window})"
+    restarted = f"(resets({names.GENERATION_TOKENS_TOTAL}{at}{window}) > 0)"
+    return f"(clamp_min({grown} and on ({REPLICA}) {restarted}, 0) or {grown})"
 
-    Without a model's name all that these jobs scrape is the fleet. With one they may scrape other models too: a target
-    then counts for as long as its own series of this model are remembered.
+
+def _down(monitor: Monitor) -> str:
+    """Targets of the fleet's scrape jobs whose last scrape failed, for as long as they are targets.
+
+    All that a job scrapes is the fleet if it told of the fleet's model alone for a week, and always where no model is
+    named. Of a job that tells of several models a target counts that told of this one within the week: another may be
+    of another model.
     """
-    spaces = monitor.model_copy(update={"model_name": None})
-    named = monitor.model_name is not None
-    by = f"job, {REPLICA}" if named else "job"
-    remembered_s = max(monitor.window_s, DOWN_REMEMBERED_S if named else 0.0)
-    seen = f"count by ({by}) (count_over_time({names.RUNNING}{selector(monitor)}[{duration(remembered_s)}]))"
-    return f"count by ({REPLICA}) ({UP}{selector(spaces)} == 0 and on ({by}) {seen})"
+    at = selector(monitor)
+    spaces = selector(monitor.model_copy(update={"model_name": None}))
+    dead = f"{UP}{spaces} == 0"
+    job = f"count by (job) ({_told(monitor, at)})"
+    if monitor.model_name is None:
+        return f"count by ({REPLICA}) ({dead} and on (job) {job})"
+    target = f"count by (job, {REPLICA}) ({_told(monitor, at)})"
+    alone = f"(count by (job) (count by (job, model_name) ({_told(monitor, spaces)})) == 1)"
+    return f"count by ({REPLICA}) ({dead} and on (job, {REPLICA}) {target} or {dead} and on (job) ({job} and {alone}))"
+
+
+def _told(monitor: Monitor, at: str) -> str:
+    """Engines that have told of themselves: within the last hour or window, or at one of the hours of a week."""
+    series = f"{names.RUNNING}{at}"
+    hourly = f"[{duration(REMEMBERED_S)}:{duration(REMEMBERED_STEP_S)}]"
+    lately = f"[{duration(max(monitor.window_s, REMEMBERED_STEP_S))}]"
+    return f"count_over_time({series}{lately}) or count_over_time({series}{hourly})"
 
 
 def question(expressed: Mapping[str, str]) -> str:

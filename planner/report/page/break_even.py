@@ -10,6 +10,7 @@ from planner.economics.revenue import MILLE
 from planner.report.page.answer import gpu_hour_usd
 from planner.report.page.charts_money import break_even_chart
 from planner.report.page.parts import Cell, Chart, Table, dollars, text
+from planner.report.page.sums import cache_usd_per_hour
 from planner.report.svg import NARROW_IN, draw
 from planner.summary.words import number, price, usd
 from planner.units import HOURS_PER_DAY, S_PER_HOUR
@@ -32,7 +33,8 @@ class Line:
 def margin_lines(document: Document) -> tuple[Line, ...]:
     """Margin of a query against the peak rate, the RPM and the GPU price, each alone; none without a margin.
 
-    With B the day's bill for GPUs, Q its queries, R and C a query's revenue and cost, q the peak rate, p the GPU price:
+    With B the day's bill for GPUs (against traffic the response cache's own too), Q its queries, R and C a query's
+    revenue and cost, q the peak rate, p the GPU price:
 
         margin(q') = R − C + B/Q · (1 − q/q')    margin(RPM) = RPM/1000 − C    margin(p') = R − C + B/Q · (1 − p'/p)
 
@@ -44,6 +46,7 @@ def margin_lines(document: Document) -> tuple[Line, ...]:
     if per_query is None or earned is None or hourly is None or queries <= 0:
         return ()
     fixed, left = HOURS_PER_DAY * hourly / queries, earned - per_query
+    all_day = fixed + HOURS_PER_DAY * cache_usd_per_hour(document) / queries
     peak = (document["scenario"].get("traffic") or {}).get("peak_qps") or queries / (HOURS_PER_DAY * S_PER_HOUR)
     paid = gpu_hour_usd(document)
     lines = [
@@ -51,7 +54,7 @@ def margin_lines(document: Document) -> tuple[Line, ...]:
             "qps",
             "Margin against traffic",
             "queries/s at the peak",
-            lambda rate: left + fixed * (1 - peak / rate),
+            lambda rate: left + all_day * (1 - peak / rate),
             peak,
             values.get("qps"),
         ),

@@ -297,6 +297,12 @@ class _LoadShape(TypedDict, total=False):
     basis: str | None
 
 
+class _ResponseCache(TypedDict, total=False):
+    by_hour: list[float] | None
+    usd_per_hit: float | None
+    usd_per_hour: float | None
+
+
 class _Needed(TypedDict):
     scenario: _Scenario
     feasible: bool
@@ -307,6 +313,7 @@ class PlanShape(_Needed, total=False):
     """A plan's document; what a plan may leave out is optional, what it may not know is null."""
 
     seed: int | None
+    response_cache: _ResponseCache | None
     model: _Model | None
     fleet: _Fleet | None
     at_peak: _Run | None

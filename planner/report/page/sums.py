@@ -113,7 +113,9 @@ def _fleet(document: Document) -> Iterator[Same]:
 
 
 def _day(document: Document) -> Iterator[Same]:
-    """Each hour's queries and cost. A fleet costs the same every hour; retrieval follows the queries."""
+    """Each hour's queries and cost. A fleet costs the same every hour, and so does a response cache; retrieval and the
+    cache's fee follow the queries, where hours differ in their hits each by its own.
+    """
     hours, traffic = document.get("day") or [], document["scenario"].get("traffic") or {}
     shares, peak = traffic.get("day") or [], traffic.get("peak_qps")
     if peak is not None and not _own_rate(traffic) and _numbers(shares) and len(shares) == len(hours):
@@ -123,6 +125,12 @@ def _day(document: Document) -> Iterator[Same]:
     hourly = (document.get("cost") or {}).get("usd_per_hour")
     costs = [hour.get("cost") for hour in hours]
     if hourly is None or not hours or any(cost is None for cost in costs):
+        return
+    hourly += cache_usd_per_hour(document)
+    if (document.get("response_cache") or {}).get("by_hour"):
+        for hour, bought in zip(hours, _bought(document), strict=False):
+            how = "cost.usd_per_hour, the response cache, and the hour's own retrieval and hits"
+            yield Same(f"day[{hour['hour']}].cost", hour["cost"], hourly + bought * hour["queries"], how)
         return
     queries = fsum(hour["queries"] for hour in hours)
     beside = fsum(costs) - HOURS_PER_DAY * hourly if _retrieval(document) else 0.0
@@ -201,9 +209,11 @@ def _even(document: Document, left: float) -> Iterator[Same]:
     peak = queries / (HOURS_PER_DAY * S_PER_HOUR) if _own_rate(traffic) else traffic.get("peak_qps")
     price = (cost.get("price") or {}).get("gpu_hour_usd")
     beside = left + fixed  # what a query leaves for GPUs
+    cached = HOURS_PER_DAY * cache_usd_per_hour(document) / queries
     if beside > 0:
-        how = "the peak rate × GPUs' cost of a query ÷ what it leaves for them"
-        yield Same("break_even.qps", values.get("qps"), None if peak is None else peak * fixed / beside, how)
+        how = "the peak rate × GPUs' cost of a query ÷ what it leaves for them, the response cache's bill on both sides"
+        even = None if peak is None else peak * (fixed + cached) / (beside + cached)
+        yield Same("break_even.qps", values.get("qps"), even, how)
         even = None if price is None else price * beside / fixed
         how = "the GPU's price × what a query leaves for GPUs ÷ their cost of it"
         yield Same("break_even.gpu_hour_usd", values.get("gpu_hour_usd"), even, how)
@@ -247,6 +257,21 @@ def _numbers(values: Any) -> bool:
 
 def _queries(document: Document) -> float:
     return fsum(hour["queries"] for hour in document.get("day") or [])
+
+
+def cache_usd_per_hour(document: Document) -> float:
+    """The response cache's own bill of an hour; 0 where there is none."""
+    return (document.get("response_cache") or {}).get("usd_per_hour") or 0.0
+
+
+def _bought(document: Document) -> list[float]:
+    """What is bought for a query of each hour, in USD; nothing where a price is not a number."""
+    cache, prices = document.get("response_cache") or {}, document["scenario"].get("prices") or {}
+    retrieval, fee = prices.get("retrieval_usd_per_query") or 0.0, cache.get("usd_per_hit") or 0.0
+    by_hour = cache["by_hour"]
+    if not _numbers(by_hour) or not _numbers([retrieval, fee]):
+        return []
+    return [retrieval * (1.0 - hit) + fee * hit for hit in by_hour]
 
 
 def _retrieval(document: Document) -> bool:

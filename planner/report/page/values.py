@@ -58,6 +58,8 @@ _RUN = {
     **dict.fromkeys(("requests", "queries", "failed"), NOT_NEGATIVE),
 }
 _MONEY = {
+    "response_cache.by_hour.*": SHARE,
+    **{f"response_cache.{key}": NOT_NEGATIVE for key in ("usd_per_hit", "usd_per_hour")},
     **{f"day.*.{key}": NOT_NEGATIVE for key in ("queries", "cost")},
     "day.*.hour": HOUR,
     "day.*.utilisation": SHARE,

@@ -1,0 +1,202 @@
+"""What is done to a fleet while it runs: the scenario's failures as the simulator's changes, and what came of them.
+
+Replicas are exchangeable, so which of them an event meets does not matter: stops count down from the last replica,
+slow ones up from the first, so that events meet different ones as long as there are enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.errors import ScenarioError, UnsupportedError
+from planner.scenario import Scenario
+from planner.scenario.sections import RestartFailure, SlowFailure, StopFailure
+from planner.simulation.fleet_record import LOST, FleetRun
+from planner.simulation.limits import good_queries
+from planner.simulation.load import Load
+from planner.simulation.operations import Change, Control
+from planner.simulation.outcome import Latencies, Outcome
+from planner.simulation.quantiles import quantile
+
+F64 = NDArray[np.float64]
+PERCENTILES = (50.0, 99.0)
+SETTLES = 1.5  # a run goes on for half as long again as its events last
+
+
+@dataclass(frozen=True)
+class Event:
+    """One of the scenario's failures: its changes (their places in the run's list), and whether it has an end."""
+
+    key: str
+    what: str
+    first: int
+    last: int
+    ends: bool
+
+
+def refuse_failures(scenario: Scenario, verb: str) -> None:
+    """Raise where a verb that looks for a steady state is given failures."""
+    if scenario.fleet.failures:
+        what = f"{len(scenario.fleet.failures)} of them"
+        rule = f"{verb} sizes for a steady load; simulate says what they do, and plan proves spare_replicas"
+        raise ScenarioError("fleet.failures", what, rule, "leave them out, or planner simulate")
+
+
+def control_of(scenario: Scenario, data_parallel_size: int) -> Control:
+    """What `fleet` says of admission and of replicas that stop; no failures yet."""
+    fleet = scenario.fleet
+    if data_parallel_size > 1 and (fleet.admission is not None or fleet.failures):
+        key = "fleet.failures" if fleet.failures else "fleet.admission"
+        rule = "beside engine.data_parallel_size above 1 it is not supported yet"
+        raise UnsupportedError(key, None, rule, "data_parallel_size 1")
+    room = 0 if fleet.admission is None else fleet.admission.max_requests_per_replica
+    return Control(room=room, retry=fleet.retry, retry_after_s=fleet.retry_after_s)
+
+
+def with_failures(control: Control, scenario: Scenario, load: Load, replicas: int) -> tuple[Control, list[Event]]:
+    """The scenario's failures as changes of a run of `load`, and where in them each stands."""
+    begin_s = float(load.arrival_s[load.warmup])
+    changes: list[Change] = []
+    events: list[Event] = []
+    stopped = slowed = 0
+    for place, failure in enumerate(scenario.fleet.failures):
+        key, first = f"fleet.failures[{place}]", len(changes)
+        if isinstance(failure, StopFailure):
+            stop = failure.stop
+            _refuse_too_many(f"{key}.stop.replicas", stop.replicas, replicas)
+            which = [replicas - 1 - (stopped + k) % replicas for k in range(stop.replicas)]
+            stopped += stop.replicas
+            changes += stops(which, begin_s + stop.at_s, stop.back_after_s)
+            events.append(Event(key, "stop", first, len(changes) - 1, stop.back_after_s is not None))
+        elif isinstance(failure, SlowFailure):
+            slow = failure.slow
+            _refuse_too_many(f"{key}.slow.replicas", slow.replicas, replicas)
+            which = [(slowed + k) % replicas for k in range(slow.replicas)]
+            slowed += slow.replicas
+            at_s = begin_s + slow.at_s
+            changes += [Change(at_s, r, "pace", slow.factor) for r in which]
+            changes += [Change(at_s + slow.for_s, r, "pace") for r in which]
+            events.append(Event(key, "slow", first, len(changes) - 1, True))
+        elif isinstance(failure, RestartFailure):
+            restart = failure.rolling_restart
+            at_s = begin_s + restart.at_s
+            changes += _restarts(replicas, at_s, restart.wait_s, scenario.fleet.startup_s, first)
+            events.append(Event(key, "rolling_restart", first, len(changes) - 1, True))
+    return replace(control, changes=tuple(changes)), events
+
+
+def stops(which: Sequence[int], at_s: float, back_after_s: float | None) -> list[Change]:
+    """These replicas stop at once, and serve again after a while if they do."""
+    changes = [Change(at_s, r, "stop") for r in which]
+    if back_after_s is not None:
+        changes += [Change(at_s + back_after_s, r, "start") for r in which]
+    return changes
+
+
+def _restarts(replicas: int, at_s: float, wait_s: float, startup_s: float, first: int) -> list[Change]:
+    """Each drains, starts, serves; then the next."""
+    changes = []
+    for r in range(replicas):
+        own = first + 3 * r
+        then = own + 3 if r + 1 < replicas else -1
+        changes += [
+            Change(at_s if r == 0 else np.inf, r, "drain", then=own + 1),
+            Change(np.inf, r, "boot", then=own + 2, then_s=startup_s),
+            Change(np.inf, r, "start", then=then, then_s=wait_s),
+        ]
+    return changes
+
+
+def _refuse_too_many(key: str, wanted: int, replicas: int) -> None:
+    if wanted > replicas:
+        raise ScenarioError(key, wanted, f"fleet.replicas is {replicas}", str(replicas))
+
+
+def lasting_s(scenario: Scenario, replicas: int, e2e_s: float) -> float:
+    """How long a run must go on, from its first counted query, to show what the failures do; 0 without any."""
+    ends = [0.0]
+    for failure in scenario.fleet.failures:
+        if isinstance(failure, StopFailure):
+            ends.append(failure.stop.at_s + (failure.stop.back_after_s or 10.0 * e2e_s))
+        elif isinstance(failure, SlowFailure):
+            ends.append(failure.slow.at_s + failure.slow.for_s)
+        else:
+            restart = failure.rolling_restart
+            each_s = 2.0 * e2e_s + scenario.fleet.startup_s + restart.wait_s
+            ends.append(restart.at_s + replicas * each_s)
+    return SETTLES * max(ends)
+
+
+def failures_document(scenario: Scenario, run: FleetRun, outcome: Outcome, events: list[Event]) -> dict[str, Any]:
+    """`failures` of `simulate`: what was lost and sent again, and the service levels around each event.
+
+    A query belongs to the time at which it arrived; one that an event lost, or sent again, to that event. `before` it
+    is the time since the one before it had ended, `after` it the time to the next one; null where nobody arrived.
+    `at_s` and `until_s` count from the first counted query; `until_s` is null where the event has no end, or the run
+    ended first.
+    """
+    begin_s = float(run.arrival_s[run.load.warmup])
+    at = [float(run.changed_s[event.first]) for event in events]
+    until = [float(run.changed_s[event.last]) if event.ends else np.inf for event in events]
+    until = [end if np.isfinite(end) else np.inf for end in until]
+    rows = []
+    for k, event in enumerate(events):
+        ended = [end for end, start in zip(until, at, strict=True) if start < at[k] and end <= at[k]]
+        later = [start for start in at if start >= until[k]]
+        spans = (max(ended, default=begin_s), at[k], until[k], min(later, default=np.inf))
+        row = {"key": event.key, "what": event.what, "at_s": at[k] - begin_s}
+        row["until_s"] = until[k] - begin_s if np.isfinite(until[k]) else None
+        rows.append(row | around(scenario, run, outcome, spans))
+    counted = slice(run.load.warmup, None)
+    return {
+        "lost": int((run.why_failed[counted] == LOST).sum()),
+        "retried": int(run.retried[counted].sum()),
+        "lost_tokens": int(run.lost_tokens.sum()),
+        "events": rows,
+    }
+
+
+def around(
+    scenario: Scenario, run: FleetRun, outcome: Outcome, spans: tuple[float, float, float, float]
+) -> dict[str, Any]:
+    """Service levels before, during and after an event: (from, it begins, it ends, up to) in seconds of the run."""
+    counted = slice(run.load.warmup, None)
+    arrived_s, ended_s = run.arrival_s[counted], run.ended_s[counted]
+    retried = run.retried[counted]
+    begins_s, ends_s = spans[1], spans[2]
+    met = ((retried > 0) | (run.why_failed[counted] == LOST)) & (arrived_s < begins_s) & (ended_s > begins_s)
+    good = good_queries(outcome.latencies, scenario.slo) if scenario.slo else None
+    among = {
+        "before": (arrived_s >= spans[0]) & (arrived_s < begins_s) & ~met,
+        "during": ((arrived_s >= begins_s) & (arrived_s < ends_s)) | met,
+        "after": (arrived_s >= ends_s) & (arrived_s < spans[3]),
+    }
+    return {name: window(outcome.latencies, good, retried, which) for name, which in among.items()}
+
+
+def window(
+    latencies: Latencies, good: NDArray[np.bool_] | None, retried: NDArray[np.int64], among: NDArray[np.bool_]
+) -> dict[str, Any] | None:
+    """Service levels of the counted queries `among` [Q]; None of nobody."""
+    count = int(among.sum())
+    if count == 0:
+        return None
+    return {
+        "queries": count,
+        "failed": int((~np.isfinite(latencies.e2e_ms[among])).sum()),
+        "retried": int(retried[among].sum()),
+        "ttft_ms": _percentiles(latencies.ttft_ms[among]),
+        "tpot_ms": _percentiles(latencies.tpot_ms[among[latencies.tpot_batch]]),
+        "e2e_ms": _percentiles(latencies.e2e_ms[among]),
+        "good_share": None if good is None else float(good[among].mean()),
+    }
+
+
+def _percentiles(values: F64) -> dict[str, float] | None:
+    answered = values[np.isfinite(values)]
+    return {f"p{p:g}": quantile(answered, p) for p in PERCENTILES} if len(answered) else None

@@ -1,0 +1,87 @@
+"""A simulated fleet over time."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from planner.report.charts import COLOURS
+from planner.simulation.timeline import Timeline
+
+F64 = NDArray[np.float64]
+PERCENT = 100.0
+
+
+def fleet_timeline_chart(title: str, intervals: Timeline, counted_s: tuple[float, float]) -> Figure:
+    """Requests running and waiting, KV cache in use, tokens of a step, prefix hits and preemptions, over the run.
+
+    Sums and means over the replicas; KV use also of the fullest. Outside `counted_s` nothing counts into statistics:
+    grey.
+    """
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: list[Axes] = list(figure.subplots(4, 1, sharex=True, squeeze=False)[:, 0])
+    middle_s = (intervals.begin_s + intervals.end_s) / 2
+    _requests(axes[0], middle_s, intervals)
+    _memory(axes[1], middle_s, intervals)
+    _steps(axes[2], middle_s, intervals)
+    _caches(axes[3], middle_s, intervals)
+    axes[-1].set_xlabel("seconds since the run began")
+    for axis in axes:
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+        axis.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, fontsize="small", frameon=False)
+        for begin_s, end_s in ((intervals.begin_s[0], counted_s[0]), (counted_s[1], intervals.end_s[-1])):
+            if end_s > begin_s:
+                axis.axvspan(begin_s, end_s, color="#999999", alpha=0.2, linewidth=0)
+    figure.suptitle(f"{title} (grey: not counted)")
+    return figure
+
+
+def _requests(axis: Axes, at_s: F64, intervals: Timeline) -> None:
+    axis.plot(at_s, _over(np.nansum, intervals.running), color=COLOURS[0], label="running, all replicas")
+    axis.plot(at_s, _over(np.nansum, intervals.waiting), color=COLOURS[1], label="waiting, all replicas")
+    axis.set_ylabel("requests")
+
+
+def _memory(axis: Axes, at_s: F64, intervals: Timeline) -> None:
+    usage = PERCENT * intervals.kv_usage
+    axis.plot(at_s, _over(np.nanmean, usage), color=COLOURS[0], label="KV cache in use, mean")
+    if usage.shape[1] > 1:
+        axis.plot(at_s, _over(np.nanmax, usage), color=COLOURS[1], linewidth=0.8, label="of the fullest replica")
+    axis.plot(
+        at_s, PERCENT * _over(np.nanmean, intervals.busy_share), color=COLOURS[6], linewidth=0.8, label="time busy"
+    )
+    axis.set_ylabel("percent")
+
+
+def _steps(axis: Axes, at_s: F64, intervals: Timeline) -> None:
+    steps = intervals.steps.sum(axis=1)
+    for name, colour, label in (
+        ("prefill_tokens", COLOURS[1], "prompt tokens"),
+        ("decode_tokens", COLOURS[0], "generated tokens"),
+    ):
+        tokens = getattr(intervals, name).sum(axis=1)
+        axis.plot(
+            at_s, np.divide(tokens, steps, out=np.full(len(steps), np.nan), where=steps > 0), color=colour, label=label
+        )
+    axis.set_ylabel("tokens of a step")
+
+
+def _caches(axis: Axes, at_s: F64, intervals: Timeline) -> None:
+    queried, hit = intervals.queried_tokens.sum(axis=1), intervals.hit_tokens.sum(axis=1)
+    share = np.divide(PERCENT * hit, queried, out=np.full(len(queried), np.nan), where=queried > 0)
+    axis.plot(at_s, share, color=COLOURS[2], label="prefix hits, percent of looked-up tokens")
+    axis.plot(at_s, intervals.preemptions.sum(axis=1), color=COLOURS[3], label="preemptions")
+    axis.set_ylabel("percent, count")
+
+
+def _over(fold: object, values: F64) -> F64:
+    """`fold` over the replicas of each interval; NaN where none of them has a value."""
+    known = np.isfinite(values).any(axis=1)
+    folded = np.full(len(values), np.nan)
+    folded[known] = fold(values[known], axis=1)  # type: ignore[operator]
+    return folded

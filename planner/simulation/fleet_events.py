@@ -1,0 +1,327 @@
+"""A fleet on one clock, compiled: clients that wait for answers, client limits, a router that may have to wait.
+
+`run_dependent` handles what happens first, again and again: an event, an arrival, or a completion in a replica. It
+returns when somebody must decide what happens to a replica, which is not compiled: `fleet_operations`.
+"""
+
+from __future__ import annotations
+
+import math
+
+from planner.simulation.fleet_heap import EVENTS, push, remove_first, within
+from planner.simulation.fleet_world import (
+    DRAINING,
+    EMPTIED,
+    HELD_FROM,
+    HELD_TO,
+    IN_FLIGHT,
+    LOST,
+    NEXT_ARRIVAL,
+    NEXT_UNCLAIMED,
+    OVER,
+    PARKED,
+    REJECTED,
+    SERVING,
+    TIMED_OUT,
+    TURN,
+    Client,
+    Desk,
+    Paces,
+    Queries,
+    costs_at,
+)
+from planner.simulation.kernel import advance, wake_s
+from planner.simulation.kernel_queue import abort, enqueue
+from planner.simulation.kernel_state import (
+    ABORTED,
+    FINISHED,
+    PENDING,
+    Array,
+    Costs,
+    Gaps,
+    Replicas,
+    Requests,
+    Settings,
+    compiled,
+    inlined,
+)
+from planner.simulation.prefix_index import remember
+from planner.simulation.routing import PREFIX_AWARE, Router, choose
+
+# Kinds of event. Those of one instant are handled in the order in which they came up. SEND, DEADLINE and LOSE concern a
+# query, END and READY a request, MARK an instant at which the ledgers are asked for, DECIDE whatever the caller means.
+END, SEND, READY, DEADLINE, MARK, LOSE, DECIDE = 0, 1, 2, 3, 4, 5, 6
+# What `run_dependent` returns beside the subject of a DECIDE: all queries are over, or a replica may be drained.
+ALL_OVER, MAY_BE_DRAINED = -1, -2
+
+
+@within
+def collect(scalars: Array, rows: Array, events: Array, counters: Array, r: int) -> None:
+    """Turn the completions that replica r has chained up into events."""
+    s = scalars[r]
+    while s.done >= 0:
+        push(events, counters, rows[s.done].last_token_s, END, s.done)
+        s.done = rows[s.done].link
+
+
+@within
+def advance_paced(p: Replicas, q: Requests, st: Settings, paces: Paces, g: Gaps, r: int, k: int, until: float) -> None:
+    """`advance` with row k of the paces."""
+    advance(p, q, st, costs_at(paces, k), g, r, until)
+
+
+@inlined
+def bring(
+    p: Replicas, q: Requests, st: Settings, c: Costs, paces: Paces, g: Gaps, desk: Desk, r: int, t: float
+) -> None:
+    """Run replica r up to time t."""
+    if desk.pace[r] < 0:
+        advance(p, q, st, c, g, r, t)
+    else:
+        advance_paced(p, q, st, paces, g, r, desk.pace[r], t)
+    collect(p.scalars, q.rows, desk.events, desk.counters, r)
+
+
+@within
+def wake_paced(p: Replicas, q: Requests, st: Settings, paces: Paces, r: int, k: int) -> float:
+    """`wake_s` with row k of the paces."""
+    return wake_s(p, q, st, costs_at(paces, k), r)
+
+
+@within
+def reckon(p: Replicas, q: Requests, st: Settings, c: Costs, paces: Paces, wake: Array, pace: Array, r: int) -> None:
+    """Reckon anew up to when replica r completes nothing."""
+    if pace[r] < 0:
+        wake[r] = wake_s(p, q, st, c, r)
+    else:
+        wake[r] = wake_paced(p, q, st, paces, r, pace[r])
+
+
+@within
+def bring_and_reckon(
+    p: Replicas, q: Requests, st: Settings, c: Costs, paces: Paces, g: Gaps, desk: Desk, r: int, t: float
+) -> None:
+    """Run replica r up to time t, and reckon from there."""
+    bring(p, q, st, c, paces, g, desk, r, t)
+    reckon(p, q, st, c, paces, desk.wake, desk.pace, r)
+
+
+@within
+def first_to_wake(wake: Array) -> int:
+    """The replica that may be the first to complete something."""
+    first = 0
+    for r in range(1, len(wake)):
+        if wake[r] < wake[first]:
+            first = r
+    return first
+
+
+@within
+def send_stage(
+    rows: Array, client: Client, queries: Queries, events: Array, counters: Array, query: int, t: float
+) -> None:
+    """Send all calls of the query's present stage at time t; the engine sees them after the front end."""
+    stage = queries.stage[query]
+    first, end = client.stage_first[stage], client.stage_first[stage + 1]
+    queries.remaining[query] = end - first
+    for position in range(first, end):
+        i = query * client.width + position
+        rows[i].ready_s = t + client.frontend_s + client.frontend_token_s * rows[i].prompt
+        push(events, counters, rows[i].ready_s, READY, i)
+
+
+@within
+def following_query(client: Client, queries: Queries, counters: Array, events: Array, owner: int, t: float) -> None:
+    """A query is over: its client, or its session, has another one to send."""
+    counters[IN_FLIGHT] -= 1
+    counters[OVER] += 1
+    if client.clients > 0:
+        following = owner + client.clients if client.per_client != 0 else counters[NEXT_UNCLAIMED]
+        if following < len(queries.arrival_s):
+            counters[NEXT_UNCLAIMED] += 1
+            pause = client.think_s[owner] if len(client.think_s) > 0 else 0.0
+            push(events, counters, t + pause, SEND, following)
+    elif len(client.follower) > 0 and client.follower[owner] >= 0:
+        following = client.follower[owner]
+        push(events, counters, t + client.think_s[following], SEND, following)
+
+
+@within
+def followed(rows: Array, replica: Array, begin: int, i: int) -> int:
+    """The replica that a sample of the call from `begin` on and before i is at, -1 = i is the first under way."""
+    for j in range(begin, i):
+        if replica[j] >= 0 and rows[j].status == PENDING:
+            return replica[j]
+    return -1
+
+
+@within
+def anybody_serves(member: Array) -> bool:
+    """Whether any replica serves."""
+    serving = 0
+    for r in range(len(member)):
+        serving += member[r] == SERVING
+    return serving > 0
+
+
+@compiled
+def run_dependent(
+    p: Replicas,
+    q: Requests,
+    st: Settings,
+    c: Costs,
+    paces: Paces,
+    g: Gaps,
+    router: Router,
+    client: Client,
+    queries: Queries,
+    desk: Desk,
+    marks: Array,
+) -> int:
+    """One clock over all replicas: always handle what happens first, an event or a completion.
+
+    A query that has not had its last token `timeout_s` after it was sent fails at that instant: what is pending of it
+    is aborted, and its client goes on. A request that ends in the step in hand is finished for the engine, too late
+    for the client. A query is rejected, and fails, when a call of it finds no room at any replica that serves; while
+    none serves calls wait at the router.
+
+    A replica runs ahead only as far as no completion elsewhere could send it anything new. `marks` [M, replicas] gets
+    the ledgers of `client.marks_s`. Returns ALL_OVER with the last query, whatever else was still to come; before that
+    the subject of a DECIDE event at its time, or MAY_BE_DRAINED: call it again with the same desk to go on.
+    """
+    count = len(desk.wake)
+    total = len(queries.arrival_s)
+    rows, n, events = q.rows, desk.counters, desk.events
+    while n[OVER] < total:
+        if n[EMPTIED] != 0:
+            n[EMPTIED] = 0
+            return MAY_BE_DRAINED
+        # --- what is next: an arrival, an event, or a replica that may complete something? ---
+        if len(client.follows) > 0:
+            while n[NEXT_ARRIVAL] < total and client.follows[n[NEXT_ARRIVAL]] >= 0:  # it comes when another has ended
+                n[NEXT_ARRIVAL] += 1
+        t = events[0].t if n[EVENTS] > 0 else math.inf
+        from_arrivals = False
+        if client.clients == 0 and n[NEXT_ARRIVAL] < total and queries.arrival_s[n[NEXT_ARRIVAL]] <= t:
+            t = queries.arrival_s[n[NEXT_ARRIVAL]]
+            from_arrivals = True
+        at = first_to_wake(desk.wake)
+        if desk.wake[at] <= t and desk.wake[at] < math.inf:
+            bring(p, q, st, c, paces, g, desk, at, desk.wake[at])
+            reckon(p, q, st, c, paces, desk.wake, desk.pace, at)
+            if p.scalars[at].stuck != 0:
+                return ALL_OVER
+            continue
+        if t == math.inf:
+            return ALL_OVER
+        # --- handle it ---
+        if from_arrivals:
+            kind, subject = SEND, n[NEXT_ARRIVAL]
+            n[NEXT_ARRIVAL] += 1
+        else:
+            kind, subject = events[0].kind, events[0].subject
+            remove_first(events, n)
+        desk.now_s[0] = t
+        send, fails, over = -1, -1, -1
+        why = TIMED_OUT
+        if kind == SEND:
+            queries.arrival_s[subject] = t
+            if client.max_in_flight > 0 and n[IN_FLIGHT] >= client.max_in_flight:
+                desk.held[n[HELD_TO]] = subject
+                n[HELD_TO] += 1
+            else:
+                send = subject
+        elif kind == READY:
+            if rows[subject].status != PENDING:  # given up before the front end had passed it on
+                continue
+            place = subject % client.width
+            r = followed(rows, desk.replica, subject - place + client.call_first[place], subject)
+            if r < 0:
+                if router.policy == PREFIX_AWARE:
+                    for k in range(count):
+                        if desk.wake[k] < math.inf:
+                            bring_and_reckon(p, q, st, c, paces, g, desk, k, t)
+                r = choose(p, q, st, router, subject, t, n[TURN], client.call_end[place] - place)
+                if r >= 0:
+                    n[TURN] = r + 1 if r + 1 < count else 0
+                    if router.policy == PREFIX_AWARE:
+                        remember(router.prefixes, q, st.block_size, r, subject)
+            if r >= 0:
+                desk.replica[subject] = r
+                bring(p, q, st, c, paces, g, desk, r, t)
+                enqueue(p, q, r, subject)
+                reckon(p, q, st, c, paces, desk.wake, desk.pace, r)
+            elif anybody_serves(router.member):
+                fails, why = subject // client.width, REJECTED
+            else:
+                desk.parked[n[PARKED]] = subject
+                n[PARKED] += 1
+        elif kind == END:
+            if desk.ended[subject] != 0 or rows[subject].last_token_s != t:  # of a step that was cut off
+                continue
+            desk.ended[subject] = 1
+            r = desk.replica[subject]
+            if router.member[r] == DRAINING and p.scalars[r].outstanding == 0:
+                n[EMPTIED] = 1
+            owner = subject // client.width
+            if queries.remaining[owner] == 0:  # it is over
+                continue
+            queries.remaining[owner] -= 1
+            if queries.remaining[owner] > 0:
+                continue
+            if queries.stage[owner] + 2 < len(client.stage_first):
+                queries.stage[owner] += 1
+                send_stage(rows, client, queries, events, n, owner, t)
+            else:
+                over = owner
+        elif kind in (DEADLINE, LOSE):
+            if queries.remaining[subject] == 0:  # it is over
+                continue
+            stage = queries.stage[subject]
+            in_time = kind == DEADLINE and stage + 2 == len(client.stage_first)
+            for position in range(client.stage_first[stage], client.stage_first[stage + 1]):
+                i = subject * client.width + position
+                if rows[i].status == PENDING and desk.replica[i] >= 0:
+                    bring_and_reckon(p, q, st, c, paces, g, desk, desk.replica[i], t)
+                in_time = in_time and rows[i].status == FINISHED and rows[i].last_token_s <= t
+            if not in_time:  # otherwise the last of it ends at this very instant
+                fails = subject
+                if kind == LOSE:
+                    why = LOST
+        elif kind == DECIDE:
+            return subject
+        elif kind == MARK:
+            for r in range(count):
+                bring_and_reckon(p, q, st, c, paces, g, desk, r, t)
+                marks[subject, r] = p.scalars[r]
+        # --- what follows from it: a query fails, one is over, one is sent ---
+        if fails >= 0:
+            stage = queries.stage[fails]
+            for position in range(client.stage_first[stage], client.stage_first[stage + 1]):
+                i = fails * client.width + position
+                r = desk.replica[i]
+                if rows[i].status == PENDING and r >= 0:
+                    bring_and_reckon(p, q, st, c, paces, g, desk, r, t)
+                    abort(p, q, st, c, r, i)
+                    reckon(p, q, st, c, paces, desk.wake, desk.pace, r)
+                    if router.member[r] == DRAINING and p.scalars[r].outstanding == 0:
+                        n[EMPTIED] = 1
+                elif rows[i].status == PENDING:
+                    rows[i].status = ABORTED
+            queries.failed[fails] = why
+            queries.failed_s[fails] = t
+            queries.remaining[fails] = 0
+            over = fails
+        if over >= 0:
+            following_query(client, queries, n, events, over, t)
+            if n[HELD_FROM] < n[HELD_TO]:
+                send = desk.held[n[HELD_FROM]]
+                n[HELD_FROM] += 1
+        if send >= 0:
+            n[IN_FLIGHT] += 1
+            queries.sent_s[send] = t
+            queries.stage[send] = 0
+            if client.timeout_s < math.inf:
+                push(events, n, t + client.timeout_s, DEADLINE, send)
+            send_stage(rows, client, queries, events, n, send, t)
+    return ALL_OVER

@@ -1,0 +1,223 @@
+"""What happens to replicas while a fleet runs: they stop, drain, start, change their pace.
+
+Seldom, so not compiled: `fleet_events.run_dependent` returns for it and goes on afterwards.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.simulation.fleet_events import DECIDE, END, LOSE, READY
+from planner.simulation.fleet_heap import push
+from planner.simulation.fleet_loops import run_alone
+from planner.simulation.fleet_world import (
+    DRAINING,
+    NOWHERE,
+    OFF,
+    PARKED,
+    SERVING,
+    STARTING,
+    Client,
+    Desk,
+    Paces,
+    Queries,
+    costs_of,
+)
+from planner.simulation.kernel_state import (
+    ABORTED,
+    FINISHED,
+    PENDING,
+    SCALARS,
+    Costs,
+    Gaps,
+    Replicas,
+    Requests,
+    Settings,
+)
+from planner.simulation.operations import Change, Control
+from planner.simulation.prefix_index import forget_replica
+from planner.simulation.routing import Router
+
+LEDGER = SCALARS.names[SCALARS.names.index("steps") :]  # type: ignore[index,union-attr]
+NOBODY = np.zeros(0, np.int64)  # no requests
+
+
+class Fleet(NamedTuple):
+    """Everything that a run with events works on. The first eleven are `run_dependent`'s arguments."""
+
+    p: Replicas
+    q: Requests
+    st: Settings
+    c: Costs
+    paces: Paces
+    g: Gaps
+    router: Router
+    client: Client
+    queries: Queries
+    desk: Desk
+    marks: NDArray[np.void]
+    blank: Replicas  # one idle replica
+    control: Control
+    draining: NDArray[np.int64]  # [R] the change that makes each drain, -1 = none
+    on_since_s: NDArray[np.float64]  # [R]
+    on_s: NDArray[np.float64]  # [R] up to when it was last put off
+    lost_tokens: NDArray[np.int64]  # [R]
+    changed_s: NDArray[np.float64]  # [changes] when each happened
+
+
+def begin(f: Fleet) -> None:
+    """Put the changes whose time is known into the list of events."""
+    for k, change in enumerate(f.control.changes):
+        if np.isfinite(change.at_s):
+            push(f.desk.events, f.desk.counters, change.at_s, DECIDE, k)
+
+
+def operate(f: Fleet, k: int, t: float) -> None:
+    """Change k happens at time t. What cannot be (one that is off cannot drain) counts as done."""
+    change = f.control.changes[k]
+    r, state = change.replica, f.router.member[change.replica]
+    f.changed_s[k] = t
+    if change.what == "drain" and state == SERVING:
+        drain(f, r, t, k)
+        return
+    if change.what == "stop" and state != OFF:
+        stop(f, r, t)
+    elif change.what == "boot" and state == OFF:
+        boot(f, r, t)
+    elif change.what == "start" and state != DRAINING:
+        put_on(f, r, t)
+    elif change.what == "pace":
+        set_pace(f, r, t, change)
+    _done(f, k, t)
+
+
+def boot(f: Fleet, r: int, t: float) -> None:
+    """Replica r is being started: on and paid for, but not serving."""
+    f.on_since_s[r] = t
+    f.router.member[r] = STARTING
+
+
+def put_on(f: Fleet, r: int, t: float) -> None:
+    """Replica r serves, and whoever waits at the router is routed."""
+    if f.router.member[r] == OFF:
+        f.on_since_s[r] = t
+    f.router.member[r] = SERVING
+    counters = f.desk.counters
+    for i in f.desk.parked[: counters[PARKED]]:
+        f.q.rows["ready_s"][i] = t
+        push(f.desk.events, counters, t, READY, i)
+    counters[PARKED] = 0
+
+
+def drain(f: Fleet, r: int, t: float, change: int = -1) -> None:
+    """Replica r gets nothing new, and is off when it has nothing left; then `change` is done."""
+    f.router.member[r] = DRAINING
+    f.draining[r] = change
+    put_off_drained(f, t)
+
+
+def put_off_drained(f: Fleet, t: float) -> None:
+    """Every replica that drains and has nothing left at time t is off."""
+    for r in np.flatnonzero(f.router.member == DRAINING):
+        row = f.p.scalars[r]
+        if row["outstanding"] == 0 and (row["now"] <= t or row["finished_now"] == 0):
+            _put_off(f, int(r), t)
+
+
+def stop(f: Fleet, r: int, t: float) -> None:
+    """Replica r stops: what it has in hand begins again elsewhere, or its query is lost.
+
+    The step in hand is lost too: what would have ended with it has not.
+    """
+    bring(f, r, t)
+    rows, desk, width = f.q.rows, f.desk, f.client.width
+    mine = desk.replica == r
+    undone = np.flatnonzero(mine & (rows["status"] == FINISHED) & (rows["last_token_s"] > t))
+    f.lost_tokens[r] += _held_tokens(f, r) + (rows["prompt"][undone] + rows["output"][undone] - 1).sum()
+    rows["status"][undone] = np.where(f.queries.remaining[undone // width] > 0, PENDING, ABORTED)
+    lost = np.flatnonzero(mine & (rows["status"] == PENDING))
+    _put_off(f, r, t)
+    untold = np.ones(len(lost), np.bool_) if f.control.retry else rows["first_token_s"][lost] > t
+    rows["first_token_s"][lost[untold]] = np.nan
+    rows["last_token_s"][lost] = np.nan
+    rows["generated"][lost] = 0
+    rows["survivor"][lost] = -1
+    rows["link"][lost] = -1
+    desk.replica[lost] = NOWHERE
+    if not f.control.retry:
+        for query in np.unique(lost // width).tolist():
+            push(desk.events, desk.counters, t, LOSE, query)
+        return
+    again_s = t + f.control.retry_after_s + f.client.frontend_s + f.client.frontend_token_s * rows["prompt"][lost]
+    np.add.at(f.queries.retried, lost // width, 1)
+    rows["ready_s"][lost] = again_s
+    for i, ready_s in zip(lost.tolist(), again_s.tolist(), strict=True):
+        push(desk.events, desk.counters, ready_s, READY, i)
+
+
+def set_pace(f: Fleet, r: int, t: float, change: Change) -> None:
+    """From its next step on replica r has another pace."""
+    bring(f, r, t)
+    factors = f.control.factors
+    f.desk.pace[r] = factors.index(change.factor) if change.factor in factors else -1
+    if np.isfinite(f.desk.wake[r]):
+        f.desk.wake[r] = min(f.desk.wake[r], np.nextafter(f.p.scalars["now"][r], np.inf))  # to be reckoned anew
+
+
+def bring(f: Fleet, r: int, t: float) -> None:
+    """Run replica r up to time t and turn its completions into events."""
+    pace = f.desk.pace[r]
+    costs = f.c if pace < 0 else costs_of(f.paces, int(pace))
+    run_alone(f.p, f.q, f.st, costs, f.g, r, NOBODY, t)
+    scalars = f.p.scalars
+    while (i := scalars["done"][r]) >= 0:
+        push(f.desk.events, f.desk.counters, f.q.rows["last_token_s"][i], END, i)
+        scalars["done"][r] = f.q.rows["link"][i]
+
+
+def _held_tokens(f: Fleet, r: int) -> int:
+    """Tokens whose keys and values the running requests of replica r hold; who has ended may still have its seat."""
+    seats, tokens, seat = f.p.seats[r], 0, f.p.scalars["first"][r]
+    while seat >= 0:
+        ended = f.q.rows["status"][seats["request"][seat]] == FINISHED
+        tokens += 0 if ended else int(seats["offset"][seat])
+        if seats["decoding"][seat] and not ended:
+            tokens += int(f.p.scalars["decode_steps"][r])
+        seat = seats["following"][seat]
+    return tokens
+
+
+def _put_off(f: Fleet, r: int, t: float) -> None:
+    """Replica r is off and as it was made, but for its clock and its ledger; if it drained, that is done.
+
+    A step in hand is cut off at t: its seconds beyond that are taken off `busy_s`; its tokens and its share of the
+    other integrals stay.
+    """
+    scalars = f.p.scalars
+    kept = {name: scalars[name][r].copy() for name in LEDGER}
+    kept["busy_s"] -= max(float(scalars["now"][r]) - t, 0.0)
+    scalars[r] = f.blank.scalars[0]
+    for name, value in kept.items():
+        scalars[name][r] = value
+    scalars["now"][r] = scalars["horizon"][r] = t
+    f.p.seats[r] = f.blank.seats[0]
+    f.p.phase[r] = 0
+    f.p.buckets[r] = f.blank.buckets[0]
+    forget_replica(f.router.prefixes, r)
+    f.desk.wake[r] = np.inf
+    f.router.member[r] = OFF
+    f.on_s[r] += t - f.on_since_s[r]
+    change = int(f.draining[r])
+    f.draining[r] = -1
+    if change >= 0:
+        _done(f, change, t)
+
+
+def _done(f: Fleet, k: int, t: float) -> None:
+    """Change k is done: the one that follows it is due."""
+    change = f.control.changes[k]
+    if change.then >= 0:
+        push(f.desk.events, f.desk.counters, t + change.then_s, DECIDE, change.then)

@@ -1,0 +1,182 @@
+"""The answer of `simulate --days` in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from planner.summary.layout import bars, facts, paragraph, section, table
+from planner.summary.origins import definition_lines, origin_lines
+from planner.summary.service import engine_words, warning_lines
+from planner.summary.words import clean, gpu_name, limit_name, milliseconds, number, percent, plural, usd
+
+Document = dict[str, Any]
+HOURS_PER_DAY = 24
+MOST_TOLD = 8  # of the hours that miss the limits
+
+
+def days_text(document: Document) -> str:
+    """One fleet through whole days: what it comes to, each hour or each day, the perfect scaler. Within 100 columns."""
+    document = clean(document)
+    scenario, rows = document.get("scenario") or {}, document.get("days") or []
+    lines = [*paragraph(scenario["name"]), ""] if scenario.get("name") else []
+    lines += paragraph(_answer(document, scenario, rows))
+    lines += warning_lines(document)
+    lines += section("From midnight on", _course(rows))
+    if len(rows) <= HOURS_PER_DAY:
+        lines += section("Hour by hour", _hour_table(rows))
+    else:
+        lines += section("Day by day", _day_table(rows))
+        lines += section("Hours that miss the limits", _missed(rows))
+    lines += section("Altogether", _totals(document))
+    lines += section("The run", [line for note in _notes(document) for line in paragraph(note, "  ", "    ")])
+    lines += origin_lines(document.get("provenance") or [])
+    return "\n".join([*lines, *definition_lines()])
+
+
+def _answer(document: Document, scenario: Document, rows: list[Document]) -> str:
+    fleet, totals = document.get("fleet") or {}, document.get("totals") or {}
+    model = (document.get("model") or {}).get("name", "")
+    each = plural(fleet.get("gpus_per_replica"), "GPU")
+    scaled = (scenario.get("fleet") or {}).get("autoscaler")
+    if scaled:
+        count = f"an autoscaled fleet of {number(totals.get('mean_replicas'))} replicas on average, "
+        count += f"{number(totals.get('peak_replicas'))} at most"
+    else:
+        count = plural(fleet.get("replicas"), "replica")
+    where = f"{count}, {each} each ({gpu_name(fleet.get('hardware', ''))}, {engine_words(fleet.get('engine') or {})})"
+    days = plural(len(rows) / HOURS_PER_DAY, "day")
+    held = totals.get("slo_hours_share")
+    if held is None:
+        return f"{model} on {where} over {days}: no limits given (slo), so nothing is judged."
+    judged = sum(row.get("slo_met") is not None for row in rows)
+    if held == 1:
+        return f"{model} on {where} over {days}: every limit HOLDS in every hour."
+    missed = round((1 - held) * judged)
+    return f"{model} on {where} over {days}: the limits FAIL in {missed} of {judged} hours."
+
+
+def _course(rows: list[Document]) -> list[str]:
+    """Load and replicas as bars, an hour each."""
+    if len(rows) > 3 * HOURS_PER_DAY:  # wider than the page
+        return []
+    cells = []
+    for name, values in (
+        ("load", [row.get("rate_qps") or 0.0 for row in rows]),
+        ("replicas", [row["replicas"]["mean"] for row in rows]),
+        ("perfect", [row["perfect_replicas"] for row in rows if "perfect_replicas" in row]),
+    ):
+        if len(values) < len(rows):
+            continue
+        unit = " queries/s" if name == "load" else ""
+        cells.append([name, bars(values), f"{number(min(values))} to {number(max(values))}{unit}"])
+    return table(cells, "<<<")
+
+
+def _hour_table(rows: list[Document]) -> list[str]:
+    limits = [check["key"] for check in rows[0].get("slo") or []] if rows else []
+    shown = limits or ["p99_ttft_ms", "p99_tpot_ms"]
+    cells = [["hour", "queries/s", *(limit_name(key) for key in shown), "good", "busy", "replicas", "perfect", "cost"]]
+    for row in rows:
+        replicas = row["replicas"]
+        span = f" ({replicas['min']}–{replicas['max']})" if replicas["min"] != replicas["max"] else ""
+        cells.append(
+            [
+                _clock(row["hour"]),
+                number(row.get("rate_qps")),
+                *(_cell(row, key) for key in shown),
+                percent(row.get("goodput_share")),
+                percent(row.get("utilisation")),
+                f"{number(replicas['mean'])}{span}",
+                "" if row.get("perfect_replicas") is None else str(row["perfect_replicas"]),
+                "" if row.get("usd") is None else usd(row["usd"]),
+            ]
+        )
+    return table(cells, ">>" + ">" * len(shown) + ">>>>>")
+
+
+def _cell(row: Document, key: str) -> str:
+    """A judged figure with its error where it was sampled, marked where it misses its limit."""
+    for check in row.get("slo") or []:
+        if check["key"] == key:
+            value = milliseconds(check.get("value_ms"))
+            error = f" ± {milliseconds(check['error_ms'])}" if check.get("error_ms") is not None else ""
+            return f"{value}{error}{'' if check.get('met') else ' !'}"
+    statistic, metric, _ = key.split("_")
+    return milliseconds((row.get(f"{metric}_ms") or {}).get(statistic))
+
+
+def _day_table(rows: list[Document]) -> list[str]:
+    cells = [["day", "queries", "hours that hold", "good", "replicas", "most", "GPU-hours", "cost"]]
+    for first in range(0, len(rows), HOURS_PER_DAY):
+        day = rows[first : first + HOURS_PER_DAY]
+        queries = sum(row.get("queries") or 0 for row in day)
+        good = sum((row.get("goodput_share") or 0.0) * (row.get("queries") or 0) for row in day)
+        judged = [row["slo_met"] for row in day if row.get("slo_met") is not None]
+        bill = [row["usd"] for row in day if row.get("usd") is not None]
+        cells.append(
+            [
+                str(first // HOURS_PER_DAY + 1),
+                number(queries),
+                f"{sum(judged)} of {len(judged)}" if judged else "",
+                percent(good / queries) if queries else "",
+                number(sum(row["replicas"]["mean"] for row in day) / len(day)),
+                str(max(row["replicas"]["max"] for row in day)),
+                number(sum(row["gpu_hours"] for row in day)),
+                usd(sum(bill)) if len(bill) == len(day) else "",
+            ]
+        )
+    return table(cells, ">>>>>>>>")
+
+
+def _missed(rows: list[Document]) -> list[str]:
+    missed = [row for row in rows if row.get("slo_met") is False]
+    lines = []
+    for row in missed[:MOST_TOLD]:
+        broken = [check for check in row["slo"] if not check.get("met")]
+        told = ", ".join(f"{limit_name(check['key'])} {milliseconds(check.get('value_ms'))}" for check in broken)
+        good = "" if row.get("goodput_share") is None else f"; {percent(1 - row['goodput_share'])} of the queries miss"
+        lines += paragraph(f"day {row['hour'] // HOURS_PER_DAY + 1}, {_clock(row['hour'])}: {told}{good}", "  ", "    ")
+    if len(missed) > MOST_TOLD:
+        lines.append(f"  and {len(missed) - MOST_TOLD} more: --json has all")
+    return lines
+
+
+def _totals(document: Document) -> list[str]:
+    totals, perfect = document.get("totals") or {}, document.get("perfect") or {}
+    good, held = totals.get("goodput_share"), totals.get("slo_hours_share")
+    missed = "" if good is None else f"; {percent(1 - good)} of the queries miss a limit themselves"
+    bill = totals.get("usd")
+    each = "" if totals.get("usd_per_query") is None else f", {usd(totals['usd_per_query'])} a query of the users"
+    paid = f"{number(totals.get('gpu_hours'))} GPU-hours: {number(totals.get('mean_paid_replicas'))} replicas paid for"
+    served = f" on average, {number(totals.get('mean_replicas'))} of them serving"
+    wanted = ""
+    if perfect.get("peak_replicas") is not None:
+        wanted = f"{number(perfect['mean_replicas'])} replicas on average, {perfect['peak_replicas']} at the peak"
+        wanted += f", {number(perfect['gpu_hours'])} GPU-hours"
+        wanted += "" if perfect.get("usd") is None else f", {usd(perfect['usd'])}"
+    elif perfect.get("reason"):
+        wanted = f"not told: {perfect['reason']}"
+    static = perfect.get("static") or {}
+    always = ""
+    if static:
+        always = f"{plural(static['replicas'], 'replica')} all the time, enough for the busiest hour: "
+        always += f"{number(static['gpu_hours'])} GPU-hours"
+        always += "" if static.get("usd") is None else f", {usd(static['usd'])}"
+    scalings = totals.get("scalings")
+    return facts(
+        [
+            ("service", "" if held is None else f"the limits hold in {percent(held)} of the hours{missed}"),
+            ("fleet", paid + served + (f"; {plural(scalings, 'change')} of size" if scalings else "")),
+            ("bill", "no GPU price given" if bill is None else f"{usd(bill)}{each}"),
+            ("perfect", wanted),
+            ("static", always),
+        ]
+    )
+
+
+def _notes(document: Document) -> list[str]:
+    return [*(f"Note: {note}" for note in document.get("notes") or []), f"seed {document.get('seed')}"]
+
+
+def _clock(hour: int) -> str:
+    return f"{hour % HOURS_PER_DAY:02d}:00"
