@@ -83,6 +83,8 @@ def simulate(
         raise click.UsageError("--picture needs --days.")
     if days is not None and (requests is not None or duration is not None):
         raise click.UsageError("--days is a length of its own: leave --requests and --duration out.")
+    if days is not None and (timelines or per_request is not None):
+        raise click.UsageError("--timeline and --per-request are of a run without --days; --picture draws the days.")
     scenario = read_scenario(source, settings)
     if days is not None:
         _days(scenario, days, seed, as_json, picture)

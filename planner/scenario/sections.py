@@ -281,7 +281,7 @@ class Slow(Section):
     replicas: Replicas = 1
     at_s: NotNegative
     for_s: Positive
-    factor: Annotated[float, Field(gt=0, le=1000)]
+    factor: Annotated[float, Field(ge=1, le=1000)]
     """How many times as long a step takes."""
 
 
