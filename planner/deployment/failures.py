@@ -169,7 +169,8 @@ def around(
     arrived_s, ended_s = run.arrival_s[counted], run.ended_s[counted]
     retried = run.retried[counted]
     begins_s, ends_s = spans[1], spans[2]
-    met = ((retried > 0) | (run.why_failed[counted] == LOST)) & (arrived_s < begins_s) & (ended_s > begins_s)
+    lost = run.why_failed[counted] == LOST  # at the very instant of the event
+    met = (arrived_s < begins_s) & (((retried > 0) & (ended_s > begins_s)) | (lost & (ended_s >= begins_s)))
     good = good_queries(outcome.latencies, scenario.slo) if scenario.slo else None
     among = {
         "before": (arrived_s >= spans[0]) & (arrived_s < begins_s) & ~met,

@@ -25,7 +25,17 @@ from planner.simulation.fleet_loops import run_alone, run_routed
 from planner.simulation.fleet_operations import LEDGER, NOBODY, Fleet, begin, bring, operate, put_off_drained
 from planner.simulation.fleet_record import FleetRun, without_cooldown
 from planner.simulation.fleet_scaling import Watch, attend, begin_watch, finish
-from planner.simulation.fleet_world import COUNTERS, NEXT_UNCLAIMED, OFF, SERVING, Client, Desk, Queries, make_paces
+from planner.simulation.fleet_world import (
+    COUNTERS,
+    LOST,
+    NEXT_UNCLAIMED,
+    OFF,
+    SERVING,
+    Client,
+    Desk,
+    Queries,
+    make_paces,
+)
 from planner.simulation.gap_windows import gap_windows, joined_windows, narrow_windows
 from planner.simulation.group_loop import run_groups
 from planner.simulation.kernel_state import (
@@ -286,6 +296,9 @@ def _run_dependent(
         finish(fleet, watch, float(fleet.desk.now_s[0]))
     for r in range(world.replicas):  # a step in hand when the last query failed
         bring(fleet, r, np.inf)
+    waits = (queries.failed == 0) & (world.requests.rows["status"] != FINISHED).reshape(-1, client.width).any(axis=1)
+    queries.failed[waits] = LOST  # nobody is left who could serve it
+    queries.failed_s[waits] = float(fleet.desk.now_s[0])
     unseen = np.flatnonzero(client.marks_s >= fleet.desk.now_s[0])  # the loop ends with the last query
     fleet.marks[unseen] = fleet.p.scalars
     wall_s = time.perf_counter() - started

@@ -12,6 +12,8 @@ from planner.deployment import Deployment
 from planner.deployment.failures import around, control_of, stops
 from planner.deployment.runs import run_through
 from planner.scenario import Scenario
+from planner.simulation.fleet import without_cooldown
+from planner.simulation.fleet_record import LOST
 from planner.simulation.load import Load
 from planner.simulation.outcome import Latencies, summarise
 from planner.simulation.quantiles import quantile
@@ -34,10 +36,10 @@ def spare_proof(
     middle_s = float(counted[len(counted) // 2])
     which = range(replicas - spare, replicas)
     control = replace(control_of(scenario, 1), changes=tuple(stops(which, middle_s, None)))
-    run = run_through(deployment, load, replicas, seed, control)
+    run = without_cooldown(run_through(deployment, load, replicas, seed, control))
     outcome = summarise(run, scenario.slo, steady=False)
     spans = around(scenario, run, outcome, (float(counted[0]), middle_s, np.inf, np.inf))
-    hit = run.retried[load.warmup :] > 0
+    hit = (run.retried[load.warmup :] > 0) | (run.why_failed[load.warmup :] == LOST)
     after = (run.arrival_s[load.warmup :] >= middle_s) | hit
     return {
         "replicas": replicas,
