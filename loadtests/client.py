@@ -30,7 +30,7 @@ from loadtests.failures import (
 )
 from loadtests.prompts import PATHS, Api
 from loadtests.sse import EventStream
-from loadtests.wire import READ_BYTES, Address, Reply, connections, request_head
+from loadtests.wire import READ_BYTES, Address, Reply, connections, request_head, request_tail
 
 READABLE = 1  # the event loop's name for it
 CLOSING_S = 1.0  # for the end of a reply whose last event has come
@@ -48,6 +48,7 @@ class Call:
     output_tokens: int  # of each sample
     body: bytes = field(repr=False)
     said: Said | None = None  # where the answer is to be kept
+    session: str = ""  # what a router keeps together with it, empty = nothing
     deadline_s: float = math.inf  # of its query
     sent_s: float | None = None
     ended_s: float | None = None
@@ -122,7 +123,7 @@ class Client:
         reply = Reply()
         reusable = False
         try:
-            sock.sendall(self._head + b"%d\r\n\r\n" % len(call.body) + call.body)
+            sock.sendall(self._head + request_tail(call.body, call.session))
             self._read_head(call, sock, reply)
             self._read_events(call, sock, reply)
             reusable = self._read_rest(sock, reply)

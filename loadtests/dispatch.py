@@ -159,7 +159,8 @@ class Dispatch:
         )
         body = talk.ask([Run(SEGMENT, *link) for link in own], output, goes_on)
         request = int(part.query[place])
-        return Call(range(request, request + 1), prompt, output, body, Said() if goes_on else None)
+        said = Said() if goes_on else None
+        return Call(range(request, request + 1), prompt, output, body, said, part.session_name(place))
 
     # --- closed loop ---
 
@@ -249,7 +250,7 @@ class Dispatch:
                 # All samples are of the first one's prompt, also where its end is nobody else's.
                 body = self._bodies.body(request + first, part.chain(row + at), prompt, outputs[sample], samples)
                 requests = range(request + at, request + at + samples)
-                calls.append(Call(requests, prompt, outputs[sample], body))
+                calls.append(Call(requests, prompt, outputs[sample], body, session=part.session_name(row + at)))
         return calls
 
     def _send(self, call: Call, stage: int, query_s: float, due_s: float, held_s: float) -> None:

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 
 from planner.response_cache import response_hit_rate
 from planner.scenario import Scenario
-from planner.simulation.load import Load, Prefixes, Stage
+from planner.simulation.fleet_draws import draws
+from planner.simulation.load import Load, Prefixes, Stage, leaders
 from planner.workload.sessions import turns_due
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
+WIDE = 1 << 20  # so many replicas that no two sessions draw the same number
 WARMUP_SHARE = 0.1  # of what is counted, where the warm-up is not given
 
 
@@ -87,7 +89,8 @@ class Part:
 
     Row i · width + j of the per-request columns is call j of the i-th query here. `first_client` and `clients` are this
     worker's clients of a closed loop of `all_clients`. `follows` is empty but for sessions: the place in this part of
-    the turn before, -1 = none.
+    the turn before, -1 = none. `session` has a number for each request, the same for those that session_affinity keeps
+    together; empty where it keeps nothing together.
     """
 
     query: I64
@@ -99,6 +102,7 @@ class Part:
     link_segment: I64
     link_tokens: I64
     follows: I64
+    session: I64
     stages: tuple[Stage, ...]
     first_client: int = 0
     clients: int = 0
@@ -114,6 +118,10 @@ class Part:
         """The (segment, tokens) that the prompt of a request begins with."""
         links = slice(self.link_start[row], self.link_start[row + 1])
         return list(zip(self.link_segment[links].tolist(), self.link_tokens[links].tolist(), strict=True))
+
+    def session_name(self, row: int) -> str:
+        """What the request says its session is, empty = it is of none."""
+        return f"{self.session[row]:x}" if len(self.session) else ""
 
     def encode(self) -> dict[str, Any]:
         """Plain values for a message."""
@@ -142,6 +150,7 @@ _COLUMNS = {
     "link_segment": np.int64,
     "link_tokens": np.int64,
     "follows": np.int64,
+    "session": np.int64,
 }
 _NUMBERS = ("first_client", "clients", "all_clients", "per_client")
 
@@ -149,16 +158,17 @@ _NUMBERS = ("first_client", "clients", "all_clients", "per_client")
 def parts_of(load: Load, users: list[int]) -> list[Part]:
     """The load cut into a part for each worker; `users[w]` of a closed loop's clients run on worker w."""
     query = np.arange(load.queries)
+    names = _session_names(load)
     if load.follows is not None:
         session = _sessions(load.follows)
-        return [_part(load, query[session % len(users) == worker]) for worker in range(len(users))]
+        return [_part(load, names, query[session % len(users) == worker]) for worker in range(len(users))]
     if load.clients == 0:
-        return [_part(load, query[query % len(users) == worker]) for worker in range(len(users))]
+        return [_part(load, names, query[query % len(users) == worker]) for worker in range(len(users))]
     parts, first = [], 0
     for clients in users:
         client = query % load.clients
         mine = query[(client >= first) & (client < first + clients)]
-        parts.append(_part(load, mine, first, clients))
+        parts.append(_part(load, names, mine, first, clients))
         first += clients
     return parts
 
@@ -171,6 +181,15 @@ def _sessions(follows: I64) -> I64:
     return (np.cumsum(follows < 0) - 1)[begin]
 
 
+def _session_names(load: Load) -> I64:
+    """A number for each request: the very one that the simulator's session_affinity draws for its session or, without
+    sessions, for its prefix group. Empty where every call would have one of its own: that is no session.
+    """
+    drawn = draws(load, WIDE, "session_affinity", np.random.default_rng(0))
+    calls = len(np.unique(leaders(load)))
+    return drawn if len(np.unique(drawn)) < calls else np.zeros(0, np.int64)
+
+
 def _follows(load: Load, mine: I64) -> I64:
     if load.follows is None:
         return np.zeros(0, np.int64)
@@ -179,7 +198,7 @@ def _follows(load: Load, mine: I64) -> I64:
     return np.where(load.follows[mine] < 0, -1, place[load.follows[mine]])
 
 
-def _part(load: Load, mine: I64, first_client: int = 0, clients: int = 0) -> Part:
+def _part(load: Load, names: I64, mine: I64, first_client: int = 0, clients: int = 0) -> Part:
     rows = (mine[:, None] * load.width + np.arange(load.width)).ravel()
     start, segment, tokens = _links(load.prefixes, rows)
     return Part(
@@ -192,6 +211,7 @@ def _part(load: Load, mine: I64, first_client: int = 0, clients: int = 0) -> Par
         link_segment=segment,
         link_tokens=tokens,
         follows=_follows(load, mine),
+        session=names[rows] if len(names) else names,
         stages=load.stages,
         first_client=first_client,
         clients=clients,

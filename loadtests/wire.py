@@ -19,6 +19,7 @@ from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.response import HTTPResponse
 
 from planner.live import ca_bundle, checked_url
+from planner.records import SESSION_HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def _context(cafile: str) -> gevent.ssl.SSLContext:
 
 
 def request_head(address: Address, path: str, key: str) -> bytes:
-    """A POST's request line and headers up to the content length's value."""
+    """A POST's request line and the headers that all requests have."""
     host = f"[{address.host}]" if ":" in address.host else address.host
     lines = [
         f"POST {address.path}{path} HTTP/1.1",
@@ -151,4 +152,10 @@ def request_head(address: Address, path: str, key: str) -> bytes:
     ]
     if key:
         lines.append(f"Authorization: Bearer {key}")
-    return ("\r\n".join(lines) + "\r\nContent-Length: ").encode("latin-1")
+    return ("\r\n".join(lines) + "\r\n").encode("latin-1")
+
+
+def request_tail(body: bytes, session: str) -> bytes:
+    """What follows: the session, where the request is of one, the content length, and the body."""
+    named = b"%b: %b\r\n" % (SESSION_HEADER.encode(), session.encode()) if session else b""
+    return b"%bContent-Length: %d\r\n\r\n%b" % (named, len(body), body)

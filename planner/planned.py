@@ -25,9 +25,11 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Planned:
-    """What a plan chose and expects. `pinned` is its scenario with the choice in place of every list.
+    """What a plan chose and expects. `pinned` is its scenario with the choice in place of every list, as it is at one
+    moment: without its autoscaler.
 
-    `queries_per_s` has 24 hours, cached queries included; money is None where the plan has none of it.
+    `queries_per_s` has 24 hours, cached queries included; money is None where the plan has none of it. `usd_per_hour`
+    is that of all replicas, with an autoscaler too; `usd_per_query` the plan's own, at the replicas that it pays for.
     `uncached_share` is the share of the users' queries that reach the model, `requests_per_query` the model calls of
     one of those; token means are per model call.
     """
@@ -104,7 +106,7 @@ def planned(document: Any, where: str = "plan document", base: Path | None = Non
     return Planned(
         document=document,
         scenario=scenario,
-        pinned=stated(fixed, hit_rate),
+        pinned=stated(_at_one_moment(fixed), hit_rate),
         seed=read.count("seed", 0),
         model_name=read.text("model.name"),
         hf_repo=None if read.mapping("model").get("hf_repo") is None else read.text("model.hf_repo"),
@@ -117,11 +119,23 @@ def planned(document: Any, where: str = "plan document", base: Path | None = Non
         uncached_share=1.0 - hit_rate,
         requests_per_query=sum(stage.calls * stage.samples for stage in scenario.query.stages) or 1,
         at_peak=read.mapping("at_peak"),
-        usd_per_hour=read.number("cost.usd_per_hour", 0.0) if has["cost"] else None,
+        usd_per_hour=_usd_per_hour(read, document) if has["cost"] else None,
         usd_per_query=read.number("cost.usd_per_query", 0.0) if has["cost"] else None,
         revenue_usd_per_query=read.number("revenue.usd_per_query", 0.0) if has["revenue"] else None,
         retrieval_usd_per_query=float(scenario.prices.retrieval_usd_per_query),
     )
+
+
+def _usd_per_hour(read: _Reader, document: Document) -> float:
+    """What all replicas cost in an hour in which all are on."""
+    if isinstance(document.get("autoscaler"), Mapping):
+        return read.number("autoscaler.static.usd_per_day", 0.0) / HOURS_PER_DAY
+    return read.number("cost.usd_per_hour", 0.0)
+
+
+def _at_one_moment(scenario: Scenario) -> Scenario:
+    """The scenario without what starts and stops replicas in the course of the day."""
+    return scenario if scenario.fleet.autoscaler is None else scenario.with_values({"fleet.autoscaler": None})
 
 
 def _hardware(read: _Reader, fixed: Scenario) -> str:

@@ -42,10 +42,19 @@ from planner.scenario import Scenario
 from planner.simulation.load import Load, typical
 from planner.simulation.outcome import BATCHES, CONFIDENCE, Latencies, Outcome
 from planner.sizing import LEAST_REQUESTS, Probe, Search, Sized, search
+from planner.sizing.autoscaled import (
+    ScaledDay,
+    refuse_beside_autoscaler,
+    scaled_day,
+    scaled_document,
+    scaled_origins,
+    scaled_warnings,
+)
 from planner.sizing.day import DAY_LEVELS, DayRuns
 from planner.sizing.spare import spare_proof
 from planner.summary import plan_text
 from planner.units import MS_PER_S
+from planner.workload import peak_and_day, whole_and_mean_day
 
 STEADY_RULE = (
     "a size is accepted only if the upper end of the 95 % batch-means interval meets every limit; "
@@ -70,6 +79,7 @@ NOTHING: dict[str, Any] = {
     "break_even_after_training": None,
     "economics_notes": [],
     "load_shape": None,
+    "autoscaler": None,
     "confidence": None,
     "provenance": [],
 }
@@ -116,17 +126,30 @@ def plan(
         rule = f"must be at least {LEAST_REQUESTS}: fewer give no confidence interval"
         raise ScenarioError("requests", requests, rule, str(LEAST_REQUESTS))
     refuse_failures(scenario, "plan")
+    refuse_beside_autoscaler(scenario)
     training_of(scenario)  # a GPU that the catalogue has not is refused before the search
-    found = search(scenario, seed, requests or default_queries(scenario), progress or (lambda what, done, total: None))
+    given, scenario, tell = scenario, peak_and_day(scenario), progress or (lambda what, done, total: None)
+    still = scenario  # as it is at one moment
+    if scenario.fleet.autoscaler is not None:
+        still = scenario.with_values({"fleet.autoscaler": None})
+    found = search(scenario, seed, requests or default_queries(still), tell)
+    scaled = None
+    if found.chosen is not None and still is not scenario:
+        deployment, prices = found.chosen.option.deployment, found.chosen.option.prices
+        ways = whole_and_mean_day(given)
+        scaled = scaled_day(deployment, scenario, prices, found.chosen.replicas, ways, seed, tell)
+    warnings = warnings_document(_judged(found))
+    if found.chosen is not None and scaled is not None:
+        warnings += scaled_warnings(scaled, found.chosen.option.prices)
     document = {
         "schema_version": SCHEMA_VERSION,
         "scenario": scenario.as_dict(),
         "seed": seed,
-        "warnings": warnings_document(_judged(found)),
+        "warnings": warnings,
         "response_cache": cache_document(scenario),
         "feasible": found.chosen is not None,
-        **(NOTHING if found.chosen is None else _answer(scenario, seed, found.chosen, worlds)),
-        "alternatives": _alternatives(scenario, seed, found),
+        **(NOTHING if found.chosen is None else _answer(given, still, seed, found.chosen, worlds, scaled)),
+        "alternatives": _alternatives(still, seed, found),
         "waterfall": [],
         "uncertainty": None,
     }
@@ -143,19 +166,21 @@ def _judged(found: Search) -> list[Deployment]:
     return [] if any(deployment.calibrated for deployment in tried) else tried[:1]
 
 
-def _answer(scenario: Scenario, seed: int, chosen: Sized, worlds: int) -> dict[str, Any]:
-    """Everything about the chosen fleet."""
+def _answer(
+    given: Scenario, scenario: Scenario, seed: int, chosen: Sized, worlds: int, scaled: ScaledDay | None
+) -> dict[str, Any]:
+    """Everything about the chosen fleet: `scenario` is the `given` one as it is at one moment, `scaled` its day."""
     deployment = chosen.option.deployment
     serving = chosen.replicas - chosen.spare
     peak, fewer = chosen.size.probe(serving), chosen.size.one_fewer
     at_peak = _served(scenario, deployment, peak, seed, worlds)
     demand = chosen.demand
     day = DayRuns(deployment, scenario, seed, float(peak.outcome.figures["e2e_ms"]["mean"]) / MS_PER_S)
-    money = _money(scenario, chosen, demand, peak.outcome, day)
+    money = _money(scenario, chosen, demand, peak.outcome, day, scaled)
     shape = _load_shape(scenario, chosen, demand)
     answers = money_document(scenario, chosen.gpus, chosen.option.prices, money, shape)
     sold = [*money.provenance, *assumed_billing(scenario), *chosen.option.price_rows]
-    unsaid = [*assumed_demand(scenario), *assumed_prices(scenario)]
+    unsaid = [*assumed_demand(given), *assumed_prices(scenario), *([] if scaled is None else scaled_origins(given))]
     rows = weakest_first([*deployment.provenance_of(serving), *sold, *unsaid])
     return {
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
@@ -168,6 +193,7 @@ def _answer(scenario: Scenario, seed: int, chosen: Sized, worlds: int) -> dict[s
         "capacity_curve": [probe.row("serving") for probe in sorted(chosen.size.probes, key=lambda p: (p.at, p.full))],
         "distributions": peak.outcome.histograms() | _token_histograms(peak.load),
         **answers,
+        "autoscaler": None if scaled is None else scaled_document(scaled, chosen.option.prices),
         "confidence": {
             "rule": STEADY_RULE if scenario.demand == "open" else OWN_RULE,
             "level": CONFIDENCE,
@@ -189,8 +215,12 @@ def _served(scenario: Scenario, deployment: Deployment, probe: Probe, seed: int,
 # --- revenue and the day ---
 
 
-def _money(scenario: Scenario, chosen: Sized, demand: Demand, at_peak: Outcome, day: DayRuns) -> Economics:
-    """Cost, revenue and margin of the chosen fleet; who leaves is told by each hour's latencies, the spares idle."""
+def _money(
+    scenario: Scenario, chosen: Sized, demand: Demand, at_peak: Outcome, day: DayRuns, scaled: ScaledDay | None
+) -> Economics:
+    """Cost, revenue and margin of the chosen fleet, on all day, or as its autoscaler runs it; who leaves is told by
+    each hour's latencies, the spares idle.
+    """
 
     def latencies_at(of_peak: float) -> Latencies:
         serving = chosen.replicas - chosen.spare
@@ -201,9 +231,10 @@ def _money(scenario: Scenario, chosen: Sized, demand: Demand, at_peak: Outcome, 
         chosen.option.prices,
         demand,
         revenue_model(scenario),
-        _utilisation(scenario, chosen.replicas, demand, at_peak, day),
+        _utilisation(scenario, chosen.replicas, demand, at_peak, day) if scaled is None else scaled.utilisation,
         leaving=leaving(scenario, demand, latencies_at),
         training=training_of(scenario),
+        paid=None if scaled is None else scaled.paid,
     )
 
 

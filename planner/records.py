@@ -17,6 +17,7 @@ import msgspec
 from planner.errors import DataFileError
 
 RECORD_VERSION = 1
+SESSION_HEADER = "x-session-id"  # by which requests say which session they are of; routers keep those together
 Count = Annotated[int, msgspec.Meta(ge=0)]
 AtLeastOne = Annotated[int, msgspec.Meta(ge=1)]
 Span = Annotated[float, msgspec.Meta(ge=0)]  # seconds, milliseconds or a moment since the run's start

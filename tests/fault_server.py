@@ -97,6 +97,7 @@ class Server:
                 "asked": {key: asked.get(key) for key in ("model", "max_tokens", "n", "temperature", "ignore_eos")},
                 "wants_ids": asked.get("return_token_ids", False),
                 "authorization": headers.get("authorization", ""),
+                "session": headers.get("x-session-id", ""),
             }
         )
         if not fault:

@@ -113,6 +113,24 @@ def test_a_replica_that_is_not_wanted_any_more_while_it_starts_never_serves():
     assert np.isfinite(found.last_token_s).all()
 
 
+def test_a_wish_that_finds_no_place_is_one_wish():
+    """Two places for the four that sixty queries want at 15 s: tried again at each look, and noted once."""
+    rule = replace(RULE, most=4, delay_s=0.0)
+    found, watch = run(load(np.zeros(60)), 1, rule, places=2)
+    assert (15.0, 4) == watch.changes[0]
+    assert [wanted for _, wanted in watch.changes] == sorted({wanted for _, wanted in watch.changes}, reverse=True)
+    assert watch.held_back > 5
+    assert np.isfinite(found.last_token_s).all()
+    assert 2 == watch.serving[0, 1]
+
+
+def test_starts_that_come_to_nothing_are_counted():
+    """Five more are wanted for a burst of six and given up while they start; one is wanted as the hour ends."""
+    rule = replace(RULE, startup_s=1000.0, target=1.0)
+    _, watch = run(load(np.append(np.zeros(6), np.full(2, 3580.0))), 1, rule)
+    assert [4, 1, 0] == [watch.given_up, watch.unfinished, watch.held_back]
+
+
 # --- laws ---
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from planner.coefficients import StepCost
 from planner.errors import MisfitError
+from planner.simulation.autoscaler import Wishes
 from planner.simulation.day_bins import BIN_ERROR, empty_bins, fold, statistic_ms, strictest_s
 from planner.simulation.day_streams import DayFold, run_stream, run_streams
 from planner.simulation.day_whole import run_whole
@@ -127,10 +128,10 @@ def test_one_replica_is_the_same_alone_and_on_the_common_clock():
     """
     arriving, hours = load(3.0, 3.0, seed=2), 3
     alone = stream(arriving, hours, LIMITS)
-    on_clock, changes = run_whole(
+    on_clock, wishes = run_whole(
         arriving, ENGINE, COST, 1, "least_loaded", np.random.default_rng(0), hours, strictest_s(LIMITS), None
     )
-    assert () == changes
+    assert Wishes() == wishes
     assert alone.bins.queries.tolist() == on_clock.bins.queries.tolist()
     np.testing.assert_allclose(alone.bins.sum_s, on_clock.bins.sum_s, rtol=1e-9)
     np.testing.assert_allclose(alone.busy_s, on_clock.busy_s, rtol=1e-3)  # a step at the hour counts whole, or in part

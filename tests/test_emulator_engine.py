@@ -13,7 +13,7 @@ import pytest
 
 from planner.coefficients import StepCost
 from planner.emulator.engine import Call, Engine, Gave
-from planner.emulator.fleet import Fleet
+from planner.emulator.fleet import Fleet, chance_of
 from planner.simulation.load import Load
 from planner.simulation.reference import Request
 from planner.simulation.replay import replay
@@ -179,7 +179,7 @@ def routed(routing: str, calls: int) -> list[int]:
 
     async def run() -> list[int]:
         engines = [engine_of()[0] for _ in range(3)]
-        fleet = Fleet(engines, routing, random.Random(3))
+        fleet = Fleet(engines, routing, chance_of(3))
         places = []
         for _ in range(calls):
             engine = fleet.route()
@@ -203,7 +203,7 @@ def test_random_routing_uses_every_engine_and_repeats_with_its_seed():
 def test_least_loaded_goes_to_whoever_has_the_fewest_calls_and_goes_round_on_ties():
     async def run() -> list[int]:
         engines = [engine_of()[0] for _ in range(3)]
-        fleet = Fleet(engines, "least_loaded", random.Random(0))
+        fleet = Fleet(engines, "least_loaded", chance_of(0))
         for engine, count in zip(engines, (2, 0, 1), strict=True):
             for _ in range(count):
                 engine.submit(engine.now_s(), 4, 50, (), Heard())

@@ -128,6 +128,55 @@ def test_replicas_share_a_port_and_count_each_on_their_own(tmp_path):
     assert {"0": 4.0, "1": 4.0, "2": 4.0} == generated
 
 
+def generated(server) -> list[float]:
+    """Tokens that each engine has given."""
+    text = requests.get(server.url + "/metrics", timeout=WAIT_S).text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    found = {s.labels["engine"]: s.value for s in samples if s.name == names.GENERATION_TOKENS_TOTAL}
+    return [found[engine] for engine in sorted(found)]
+
+
+def test_who_finds_no_room_is_answered_503_in_vllms_error_shape(tmp_path):
+    """Three of each replica: a request for seven answers is refused, six of single answers are let in."""
+    options = ("--replicas", "2", "--set", "fleet.admission={max_requests_per_replica: 3}")
+    with emulator(fast_scenario(tmp_path), *options) as server:
+        refused = post(server, {"prompt": [1, 2], "max_tokens": 2, "n": 4})
+        assert 503 == refused.status_code
+        message = "No replica has room for this request (fleet.admission.max_requests_per_replica=3)."
+        told = {"message": message, "type": "Service Unavailable", "param": None, "code": 503}
+        assert told == refused.json()["error"]
+        assert 503 == post(server, {"prompt": [[1, 2]] * 7, "max_tokens": 2}).status_code, "all prompts or none"
+        assert 200 == post(server, {"prompt": [[1, 2]] * 6, "max_tokens": 2}).status_code, "which left nothing behind"
+        assert [6.0, 6.0] == generated(server)
+
+
+def test_a_session_stays_with_its_engine_over_http(tmp_path):
+    options = ("--replicas", "3", "--set", "fleet.routing=session_affinity")
+    with emulator(fast_scenario(tmp_path), *options) as server:
+        for name in ("one", "two"):
+            before = generated(server)
+            for turn in range(6):
+                body = {"prompt": [turn, 2], "max_tokens": 2}
+                requests.post(
+                    server.url + "/v1/completions", json=body, headers={"x-session-id": name}, timeout=WAIT_S
+                ).raise_for_status()
+            gained = [after - had for after, had in zip(generated(server), before, strict=True)]
+            assert [0.0, 0.0, 12.0] == sorted(gained)
+
+
+def test_prefix_aware_routing_finds_what_it_sent_before(tmp_path):
+    options = ("--replicas", "3", "--set", "fleet.routing=prefix_aware")
+    with emulator(fast_scenario(tmp_path), *options) as server:
+        for _ in range(4):
+            for group in range(3):
+                post(server, {"prompt": [group] * 64 + [9], "max_tokens": 2})
+        assert [8.0, 8.0, 8.0] == generated(server), "each prompt has its engine"
+        text = requests.get(server.url + "/metrics", timeout=WAIT_S).text
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    hits = sum(sample.value for sample in samples if sample.name == names.PREFIX_HITS_TOTAL)
+    assert 3 * 3 * 64 == hits, "all but the first of each hit its four blocks"
+
+
 def test_a_slow_start_is_not_healthy_and_serves_nobody(tmp_path):
     with emulator(fast_scenario(tmp_path), "--fault", "slow-start:3600") as server:
         assert 503 == requests.get(server.url + "/health", timeout=WAIT_S).status_code

@@ -182,3 +182,18 @@ def test_what_arrives_later_changes_nothing_that_ended_before(world: World, keep
     ended = whole.last_token_s[:requests] <= until_s
     np.testing.assert_array_equal(whole.replica[:requests][ended], part.replica[ended])
     np.testing.assert_array_equal(whole.last_token_s[:requests][ended], part.last_token_s[ended])
+
+
+@many
+@given(worlds(shapes=SHAPES[:1]))
+def test_means_up_to_the_last_arrival_are_the_same_beside_limits_that_nobody_reaches(world: World):
+    """A run with limits is simulated event by event, but its drain says as little of the load.
+
+    Not asked of `waiting_s`: who comes within a jump counts as waiting when it ends, and two paths need not jump alike.
+    """
+    free, last_s = world.run().steady, ready_s(world.run()).max()
+    for limits in ({"max_in_flight": 99}, {"timeout_s": 2.0**20}):
+        steady = world.run(**limits).steady
+        for name in ("busy_s", "running_s", "steps", "prefill_tokens", "decode_tokens", "hit_tokens"):
+            np.testing.assert_array_equal(free[name], steady[name], name)
+        assert steady["now"].max() == max(free["now"].max(), last_s)

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from planner.coefficients import StepCost
 from planner.errors import ScenarioError
 from planner.simulation.fleet import FleetRun, run_fleet
-from planner.simulation.fleet_operations import LEDGER
 from planner.simulation.fleet_record import LOST, REJECTED, TIMED_OUT
+from planner.simulation.kernel_tables import LEDGER
 from planner.simulation.load import Load, Stage
 from planner.simulation.operations import Change, Control
 from planner.specs import SchedulerConfig

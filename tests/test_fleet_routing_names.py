@@ -7,7 +7,7 @@ import pytest
 
 from planner.coefficients import StepCost
 from planner.simulation.fleet import FleetRun, run_fleet
-from planner.simulation.load import Load, Prefixes
+from planner.simulation.load import Load, Prefixes, Stage
 from planner.simulation.operations import NO_CONTROL, Change, Control
 from planner.simulation.prefix_index import forget_replica, make_index
 from planner.specs import SchedulerConfig
@@ -102,6 +102,36 @@ def test_turns_of_a_session_go_to_one_replica_and_come_back_to_it():
     assert len(others) > 1, "the sessions of one that is gone go to several"
     late = gone.sent_s > 125.0
     assert home[late].tolist() == gone.replica[late].tolist()
+
+
+@pytest.mark.parametrize(
+    ("groups", "spread", "because"),
+    [
+        ([1, 1], [True, True], "each stage has one system prompt: nothing to keep together in either"),
+        ([1, 3], [True, False], "the second has three: they stay together, the first's calls go as they come"),
+        ([3, 3], [False, False], "three each: those of one stage are not those of the other"),
+        ([3, 0], [False, True], "the second has none"),
+    ],
+)
+def test_affinity_without_sessions_goes_by_the_groups_of_each_stage(
+    groups: list[int], spread: list[bool], because: str
+):
+    """120 queries of two calls and one; the k-th takes system prompt k modulo the stage's number of them."""
+    count, stages = 120, (Stage("gather", calls=2), Stage("answer"))
+    mine = [[k % groups[0]] * 2 + [groups[0] + k % groups[1] if groups[1] else -1] for k in range(count)]
+    segments = np.array(mine).ravel()
+    starts = np.concatenate(([0], np.cumsum(segments >= 0)))
+    prefixes = Prefixes(starts, segments[segments >= 0].astype(np.int32), np.full(sum(groups), 8, np.int32))
+    prompts, outputs = np.full(3 * count, 12, np.int32), np.ones(3 * count, np.int32)
+    load = Load(np.arange(count) * 3.0, prompts, outputs, stages=stages, prefixes=prefixes)
+    replica = asked(load, 6, "session_affinity").replica.reshape(count, 3)
+    for calls, number, strewn in zip((replica[:, :2], replica[:, 2:]), groups, spread, strict=True):
+        if strewn:
+            shares = np.bincount(calls.ravel(), minlength=6)
+            # four standard deviations of a binomial share of a sixth
+            assert np.abs(shares - calls.size / 6).max() < 4 * np.sqrt(calls.size * 5 / 36), because
+        else:
+            assert [1] * number == [len(set(calls[k::number].ravel().tolist())) for k in range(number)], because
 
 
 def test_a_random_choice_among_those_that_serve_is_even():

@@ -181,3 +181,10 @@ def test_a_text_from_the_plan_stays_text_in_the_objects():
     made = objects(scenario__name=name)["Deployment/fleet-replicas"]
     assert "a: b --- kind: Pod # x (schema_version 1)" == made["metadata"]["annotations"]["vllm-capacity-planner/plan"]
     assert name in json.loads(json.dumps(facts(scenario__name=name).document))["scenario"]["name"]
+
+
+@pytest.mark.parametrize("key", ["schema_version", "feasible"])
+def test_a_damaged_value_is_not_shown_as_python_prints_it(key):
+    with pytest.raises(InputError, match=key) as caught:
+        read_facts(document(**{key: {"a": [1, None]}}))
+    assert "{" not in str(caught.value)

@@ -9,8 +9,8 @@ from manifest_plans import container, document, facts, notes, objects
 
 from planner.errors import UnsupportedError
 from planner.manifests.compose import compose
+from planner.manifests.haproxy import BALANCE, balance, haproxy_config, timeout_s
 from planner.manifests.kubernetes import kubernetes
-from planner.manifests.router import BALANCE, balance, haproxy_config, timeout_s
 from planner.manifests.settings import Settings
 from planner.scenario.sections import Fleet
 
@@ -88,7 +88,6 @@ def test_tokens_pass_the_router_one_by_one_and_silence_is_borne():
     lines = config()
     assert "option http-no-delay" in lines
     assert "timeout server 600s" in lines
-    assert "retry-on conn-failure" in lines
 
 
 TIMEOUTS = [
@@ -119,18 +118,20 @@ def test_users_call_the_router_and_a_single_replica_directly():
 
 def test_the_router_s_tables_hold_four_times_the_planned_requests():
     peak = document()["at_peak"]["ledger"] | {"running_mean": 1000.0, "waiting_mean": 0.0}
-    assert "maxconn 84000" in haproxy_config(facts(at_peak__ledger=peak), [])
-    assert "maxconn 4096" in haproxy_config(facts("demo"), [])
+    assert "maxconn 84000" in haproxy_config(facts(at_peak__ledger=peak), [], 2)
+    assert "maxconn 4096" in haproxy_config(facts("demo"), [], 2)
 
 
 def test_a_router_s_memory_is_for_as_many_requests_as_it_lets_in():
-    """64 KiB each and 128 MiB of its own: 4096 are 384 MiB, below the least; 84,000 are 5250 + 128."""
+    """Two buffers of 64 KiB each and 32 KiB of sockets, 128 MiB of its own: 4096 are 640 + 128, 84,000 13,125 + 128."""
     peak = document()["at_peak"]["ledger"] | {"running_mean": 1000.0, "waiting_mean": 0.0}
     large, small = (objects(name, **more) for name, more in (("ai-search", {"at_peak__ledger": peak}), ("demo", {})))
     sizes = [container(made["Deployment/fleet-router"])["resources"] for made in (large, small)]
-    assert [("1441Mi", "5378Mi"), ("256Mi", "512Mi")] == [
+    assert [("3410Mi", "13253Mi"), ("288Mi", "768Mi")] == [
         (size["requests"]["memory"], size["limits"]["memory"]) for size in sizes
-    ], "of 21,000 in hand at the planned peak 1313 + 128 are asked for"
+    ], "of 21,000 in hand at the planned peak 3282 + 128 are asked for"
+    plain = container(objects("demo", scenario__fleet__retry=False)["Deployment/fleet-router"])["resources"]
+    assert "512Mi" == plain["limits"]["memory"], "buffers of HAProxy's own 16 KiB: 256 + 128, below the least"
 
 
 def seconds(line: str, **changes) -> int:
@@ -165,10 +166,10 @@ def test_a_replica_that_leaves_the_dns_is_forgotten_before_it_is_told_to_end():
 
 def test_an_answer_of_the_dns_has_room_for_every_replica():
     """HAProxy takes 512 bytes by default, some 30 addresses at 16 bytes each; it allows up to 8192."""
-    (line,) = [line for line in haproxy_config(facts(), []).splitlines() if "payload" in line]
+    (line,) = [line for line in haproxy_config(facts(), [], 2).splitlines() if "payload" in line]
     key, size = line.split()
     assert ("accepted_payload_size", 8192) == (key, int(size))
-    section = haproxy_config(facts(), []).partition("resolvers cluster\n")[2].partition("\n\n")[0]
+    section = haproxy_config(facts(), [], 2).partition("resolvers cluster\n")[2].partition("\n\n")[0]
     assert line in section.splitlines(), "of the resolvers that the servers are found by"
 
 

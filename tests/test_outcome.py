@@ -128,3 +128,13 @@ def test_an_empty_histogram_has_no_quantile():
 def test_utilisation_is_busy_time_over_elapsed_time():
     run = simulated(arrival_s=[0.0, 9.0], prompt_tokens=[4, 4], output_tokens=[1, 1])
     assert summarise(run, (), steady=False).figures["utilisation"] == pytest.approx(2 / 10)
+
+
+def test_utilisation_of_an_open_load_is_up_to_the_last_arrival_whatever_limits_it_has():
+    """One replica is idle every other second up to 8; then an answer of 40 s is no part of it."""
+    asked = {"arrival_s": [0.0, 2.0, 4.0, 6.0, 8.0], "prompt_tokens": [4] * 5, "output_tokens": [1, 1, 1, 1, 40]}
+    two = {"arrival_s": [0.0, 8.0], "prompt_tokens": [4] * 4, "output_tokens": [2, 2, 2, 40]}
+    for load in (asked, asked | {"timeout_s": 99.0}, asked | {"max_in_flight": 3}):
+        assert summarise(simulated(**load), (), steady=True).figures["utilisation"] == pytest.approx(0.5)
+    staged = simulated(**two, stages=(Stage("draft"), Stage("answer")))
+    assert summarise(staged, (), steady=True).figures["utilisation"] == pytest.approx(4 / 8)

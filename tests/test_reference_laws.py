@@ -78,8 +78,8 @@ def check_blocks(scheduler: Scheduler) -> None:
     assert len(free) == len(set(free)) == scheduler.free_blocks
     assert set(free) | set(owners) == set(range(1, config.num_blocks))
     assert not set(free) & set(owners)
-    assert {scheduler._pool.owners(block) for block in free} <= {0}
-    assert all(count == scheduler._pool.owners(block) for block, count in owners.items())
+    assert {scheduler._cache.pool.owners(block) for block in free} <= {0}
+    assert all(count == scheduler._cache.pool.owners(block) for block, count in owners.items())
     assert all(len(table) == len(set(table)) for table in scheduler.block_tables.values())
     assert config.enable_prefix_caching or not scheduler.cached_blocks
 

@@ -184,4 +184,5 @@ NOT_IN_THE_SPECIMEN = {  # which has one kind of demand and no training; a run o
     *(f"revenue.abandonment.{name}" for name in ("lost_impressions", "lost_share_at_peak")),
     *("uncertainty.p_both", "uncertainty.p_no_fleet"),
     *(name for name in RANGES if name.startswith("response_cache.")),  # in test_response_cache_plan
+    *(name for name in RANGES if name.startswith("autoscaler.")),  # in test_plan_autoscaler
 }

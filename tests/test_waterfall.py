@@ -34,7 +34,16 @@ BASE: dict[str, Any] = {
     "slo": {"p90_ttft_ms": "<=1500", "p90_tpot_ms": "<=90"},
     "prices": {"gpu_hour_usd": 1.0},
 }
-STEPS = ["baseline", "response cache", "prefix cache", "FP8", "batching limits", "mixture of experts", "routing"]
+STEPS = [
+    "baseline",
+    "response cache",
+    "prefix cache",
+    "FP8",
+    "batching limits",
+    "mixture of experts",
+    "routing",
+    "autoscaler",
+]
 
 
 def scenario(**changes: Any) -> Scenario:

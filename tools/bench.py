@@ -31,7 +31,7 @@ from planner.deployment.days import run_days
 from planner.performance import breakdown
 from planner.scenario import Scenario
 from planner.simulation.fleet import FleetRun, run_fleet
-from planner.simulation.kernel_state import REQUEST
+from planner.simulation.kernel_tables import REQUEST
 from planner.simulation.load import Load, Prefixes
 from planner.simulation.replay import replay
 from planner.specs import SchedulerConfig

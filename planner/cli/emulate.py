@@ -66,13 +66,15 @@ def emulate(
     planner emulate ai-search --set hardware=h100-sxm-80gb --replicas 4
     """
     from planner.deployment import deploy, only_candidate
+    from planner.deployment.failures import control_of
     from planner.emulator import Settings, listen, model_names, parse_shares, serve
-    from planner.emulator.fleet import refuse_unserved
+    from planner.emulator.fleet import beginning_tokens, refuse_unserved
 
     scenario = read_scenario(source, settings)
     shares, slow_start_s = parse_shares(faults)
     deployment = deploy(only_candidate(scenario, "emulate"))
-    refuse_unserved(scenario, deployment.candidate.routing)
+    refuse_unserved(scenario)
+    room = control_of(scenario, deployment.candidate.options.data_parallel_size).room
     names = model_names(served_model_name, deployment, scenario.model)
     count = replicas or scenario.fleet.replicas or 1
     listener = listen(host, port)
@@ -86,7 +88,7 @@ def emulate(
     with listener, record.open("ab", buffering=0) if record else nullcontext() as file:
         ended = serve(
             deployment,
-            Settings(names, count, shares, slow_start_s, seed),
+            Settings(names, count, shares, slow_start_s, seed, room, beginning_tokens(scenario)),
             listener,
             lambda: click.echo(ready),
             file,

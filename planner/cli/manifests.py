@@ -102,8 +102,9 @@ def manifests(
     planner manifests plan.json --out fleet && kubectl apply --server-side -k fleet
     planner manifests demo --compose > compose.yaml && docker compose up
     """
-    from planner.manifests.compose import compose
+    from planner.manifests.compose import ROUTERS, compose
     from planner.manifests.facts import read_facts
+    from planner.manifests.haproxy import admission_notes
     from planner.manifests.kubernetes import kubernetes
     from planner.manifests.scenario_files import notes
     from planner.manifests.settings import checked_settings
@@ -137,6 +138,8 @@ def manifests(
     if as_compose:
         text = one_document(compose(facts, chosen))
         files = {COMPOSE_FILE: text}
+        for note in admission_notes(facts, ROUTERS):
+            warn(note)
     else:
         made = kubernetes(facts, chosen)
         for note in made.notes:

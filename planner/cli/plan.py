@@ -39,7 +39,7 @@ def plan(
     check_enough(requests)
     scenario = read_scenario(source, settings)
     check_length(scenario, requests=requests)
-    if scenario.fleet.replicas is not None:
+    if scenario.fleet.replicas is not None and scenario.fleet.autoscaler is None:  # it begins with them
         rule = "has no effect: plan chooses the replicas; fleet.min_replicas is the floor"
         warn(f"fleet.replicas (={scenario.fleet.replicas}) {rule}")
     result = planned(scenario, seed=seed, requests=requests, waterfall=waterfall)

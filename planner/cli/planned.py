@@ -15,6 +15,10 @@ def planned(scenario: Scenario, *, seed: int, requests: int | None, waterfall: b
     """The plan, with progress on standard error; `uncertainty` where the scenario asks for it."""
     from planner import plan
 
+    if scenario.uncertainty is not None:
+        from planner.studies.uncertainty import refuse_beside_uncertainty
+
+        refuse_beside_uncertainty(scenario)  # before the work, not after it
     with compile_note(), progress_bar() as progress:
         result = plan(scenario, seed=seed, requests=requests, progress=progress)
         if waterfall:

@@ -152,11 +152,14 @@ def _ranks_provenance(model: Model, options: EngineOptions, in_step: int) -> lis
 
 
 def _refuse_days(scenario: Scenario) -> None:
-    """Raise UnsupportedError for what `days` alone runs, which takes it out first: here the load stands still."""
-    for key, value in (("fleet.autoscaler", scenario.fleet.autoscaler), ("traffic.rates", scenario.traffic.rates)):
+    """Raise UnsupportedError for what only days have, which `days` and `plan` take out first: here the load stands
+    still. Rates whose peak and day stand beside them are a record: nothing of them is left to read.
+    """
+    rates = scenario.traffic.rates if scenario.traffic.peak_qps is None else None
+    for key, value in (("fleet.autoscaler", scenario.fleet.autoscaler), ("traffic.rates", rates)):
         if value is not None:
             given = value.model_dump(mode="json", exclude_unset=True)
-            rule = "follows the hours, and here the load is that of one moment: only simulate --days N reads it"
+            rule = "follows the hours, and here the load is that of one moment: plan and simulate --days N read it"
             raise UnsupportedError(key, given, rule, f"--set {key}=null, or simulate --days 1")
 
 

@@ -6,17 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from planner.deployment.documents import with_hits
 from planner.scenario import Scenario
-from planner.simulation.day_bins import statistic_ms
+from planner.simulation.day_bins import BIN_FLOOR_S, BIN_WIDTH, BINS, METRICS, HourBins, statistic_ms
 from planner.simulation.day_streams import DayFold
+from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome
-from planner.units import S_PER_HOUR
+from planner.units import MS_PER_S, S_PER_HOUR
 
 SHOWN: tuple[tuple[str, float | None], ...] = (("mean", None), ("p50", 50.0), ("p99", 99.0))
 
 
-def folded_row(fold: DayFold, scenario: Scenario, hour: int, ranks_each: int) -> dict[str, Any]:
-    """One hour of a run that was folded into bins."""
+def folded_row(
+    fold: DayFold, scenario: Scenario, hour: int, ranks_each: int, hit_share: float | None
+) -> dict[str, Any]:
+    """One hour of a run that was folded into bins; the response cache answered a `hit_share` of its queries, None where
+    nobody asked.
+    """
     bins, gaps = fold.bins, fold.gaps
     queries, lost = float(bins.queries[hour]), float(bins.lost[hour, 0])
     checks = []
@@ -34,7 +40,9 @@ def folded_row(fold: DayFold, scenario: Scenario, hour: int, ranks_each: int) ->
         "queries": round(queries),
         "answered": round(queries - lost),
         "simulated": round(queries),
+        **({} if fold.rejected is None else {"rejected": round(float(fold.rejected[hour]))}),
         **figures,
+        **_with_hits(fold.bins, hour, scenario, hit_share),
         "slo": checks,
         "slo_met": all(check["met"] for check in checks) if checks else None,
         "goodput_share": float(bins.good[hour]) / queries if queries else None,
@@ -48,14 +56,51 @@ def folded_row(fold: DayFold, scenario: Scenario, hour: int, ranks_each: int) ->
     }
 
 
+def _with_hits(bins: HourBins, hour: int, scenario: Scenario, hit_share: float | None) -> dict[str, Any]:
+    """`documents.with_hits` of an hour in bins."""
+    cache = scenario.query.response_cache
+    if cache is None or cache.hit_ms is None:
+        return {}
+    latencies = {metric: mixed_bins(bins, hour, metric, hit_share, cache.hit_ms) for metric in ("ttft", "e2e")}
+    return {"with_hits_ms": latencies}
+
+
+def mixed_bins(
+    bins: HourBins, hour: int, metric: str, hit_share: float | None, hit_ms: float
+) -> dict[str, float] | None:
+    """Mean and percentiles where a `hit_share` of an hour's queries takes `hit_ms`, the others as in `bins`.
+
+    The p-th percentile is the least value that at least p % do not exceed, as in `documents.mixed`. Queries that failed
+    are left out; None where the model answered none.
+    """
+    at = METRICS[metric]
+    counts = bins.counts[hour, at]
+    answered = float(counts.sum())
+    if answered == 0 or hit_share is None:
+        return None
+    values = BIN_FLOOR_S * np.exp((np.arange(BINS) + 0.5) * BIN_WIDTH) * MS_PER_S
+    place = int(np.searchsorted(values, hit_ms))
+    values = np.insert(values, place, hit_ms)
+    up_to = np.cumsum(np.insert(counts * (1.0 - hit_share) / answered, place, hit_share))
+    found = {}
+    for name, percentile in SHOWN:
+        if percentile is None:
+            found[name] = (1.0 - hit_share) * float(bins.sum_s[hour, at]) / answered * MS_PER_S + hit_share * hit_ms
+        else:
+            found[name] = float(values[min(int(np.searchsorted(up_to, percentile / 100.0 - 1e-12)), BINS)])
+    return found
+
+
 def _check(key: str, limit_ms: float, value: float | None, error_ms: float | None, met: bool) -> dict[str, Any]:
     """A limit in one hour; `error_ms` is half the 95 % interval of batch means, None where the whole hour was run."""
     finite = None if value is None or not np.isfinite(value) else value
     return {"key": key, "limit_ms": limit_ms, "value_ms": finite, "error_ms": error_ms, "met": met}
 
 
-def sampled_row(outcome: Outcome, replicas: int, queries: int, whole: bool) -> dict[str, Any]:
-    """An hour of `queries` queries as its sample has it, with the error of each judged figure."""
+def sampled_row(
+    outcome: Outcome, steady: Scenario, load: Load, replicas: int, queries: int, whole: bool
+) -> dict[str, Any]:
+    """An hour of `queries` queries as its sample has it, `load` under `steady`; each judged figure with its error."""
     figures = outcome.figures
     share = 1.0 - figures["failed"] / max(figures["queries"], 1)
     checks = []
@@ -74,7 +119,12 @@ def sampled_row(outcome: Outcome, replicas: int, queries: int, whole: bool) -> d
         "answered": round(queries * share),
         "simulated": figures["queries"],
         "whole": whole,
+        **({"rejected": round(queries * figures["rejected"] / figures["queries"])} if "rejected" in figures else {}),
         **shown,
+        **{
+            key: {metric: value and {name: value[name] for name, _ in SHOWN} for metric, value in mixed.items()}
+            for key, mixed in with_hits(steady, load, outcome).items()
+        },
         "slo": checks,
         "slo_met": all(check["met"] for check in checks) if checks else None,
         "saturated": outcome.saturated,

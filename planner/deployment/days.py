@@ -4,17 +4,20 @@ Three ways, the first that applies:
 - streams: every replica's own share of the traffic, whole, replica by replica (random routing, or one engine);
 - whole: all replicas on one clock from the first midnight to the last, up to `MOST_WHOLE` model calls;
 - samples: each hour by itself at its mean rate, beginning in a steady state; the busiest hour whole.
+
+What the response cache answers is left out of each, hour by hour, as `workload.reaching` has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from planner.deployment.day_rows import folded_row, sampled_row
+from planner.deployment.failures import control_of
 from planner.deployment.runs import (
     FULL_SPANS,
     IDLE_QUERIES,
@@ -28,15 +31,15 @@ from planner.deployment.runs import (
     run_length,
 )
 from planner.errors import UnsupportedError
-from planner.response_cache import response_hit_rate
+from planner.response_cache import stated
 from planner.scenario import Autoscaler, GammaArrivals, Scenario
-from planner.simulation.autoscaler import Kind, Rule
+from planner.simulation.autoscaler import Kind, Rule, Wishes
 from planner.simulation.day_bins import strictest_s
 from planner.simulation.day_streams import run_streams
 from planner.simulation.day_whole import run_whole
 from planner.simulation.load import Load
 from planner.units import S_PER_HOUR
-from planner.workload import Rates, build_load, varied_arrivals
+from planner.workload import Rates, Reaching, build_load, reaching, varied_arrivals
 
 MOST_WHOLE = 10_000_000  # model calls whose arrays are held at once: some two gigabytes
 MOST_DAYS = 7
@@ -46,20 +49,24 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class DaysRun:
-    """`rows`: one an hour, under JSON names; `changes`: (s, replicas wanted) whenever an autoscaler changed its mind;
-    `preemptions`: None where hours were sampled.
+    """`rows`: one an hour, under JSON names; `preemptions`: None where hours were sampled; `wishes`: those of an
+    autoscaler.
     """
 
     way: Way
     rows: list[dict[str, Any]]
-    changes: tuple[tuple[float, int], ...]
     preemptions: int | None
+    wishes: Wishes = field(default_factory=Wishes)
 
 
-def at_rate(scenario: Scenario, qps: float) -> Scenario:
-    """The scenario at one even rate, without what only days have: its traffic's day and its autoscaler."""
+def at_rate(scenario: Scenario, qps: float, hit_rate: float | None = None) -> Scenario:
+    """The scenario at one even rate, without what only days have: its traffic's day and its autoscaler.
+
+    `hit_rate` takes the place of one that emerges: of an hour it is the hour's, not that of a long time at its rate.
+    """
     nothing = dict.fromkeys(("traffic.day", "traffic.rates", "fleet.autoscaler"))
-    return scenario.with_values({**nothing, "traffic.peak_qps": float(qps)})
+    steady = scenario.with_values({**nothing, "traffic.peak_qps": float(qps)})
+    return steady if hit_rate is None else stated(steady, hit_rate)
 
 
 def first_replicas(scenario: Scenario) -> int:
@@ -106,25 +113,25 @@ def run_days(deployment: Deployment, scenario: Scenario, rates: Rates, seed: int
 
     Raises ScenarioError and UnsupportedError for what cannot be run over days.
     """
-    way = _way(deployment, scenario, rates)
+    load = reaching(scenario, rates)
+    way = _way(deployment, scenario, load)
     if way == "samples":
-        return _samples(deployment, scenario, rates, seed, progress)
+        return _samples(deployment, scenario, load, seed, progress)
     hours, limits = round(rates.end_s / S_PER_HOUR), strictest_s(scenario.slo)
     ranks_each = deployment.candidate.options.data_parallel_size
     ranks = first_replicas(scenario) * ranks_each
-    changes: tuple[tuple[float, int], ...] = ()
+    wishes = Wishes()
     if way == "streams":
 
         def load_of(number: int) -> Load:
-            return _load(deployment, scenario, rates, _reach(scenario) / ranks, [seed, 2, number])
+            return _load(deployment, scenario, load, ranks, [seed, 2, number])
 
         fold = run_streams(load_of, ranks, deployment.config, deployment.cost, hours, limits, progress)
     else:
         progress("simulating all hours on one clock", 0, 1)
-        load = _load(deployment, scenario, rates, _reach(scenario), seed)
         generator = np.random.default_rng([seed, 1])  # routing's own chance, as in `runs.run`
-        fold, changes = run_whole(
-            load,
+        fold, wishes = run_whole(
+            _load(deployment, scenario, load, 1, seed),
             deployment.config,
             deployment.cost,
             ranks,
@@ -133,27 +140,30 @@ def run_days(deployment: Deployment, scenario: Scenario, rates: Rates, seed: int
             hours,
             limits,
             _rule(scenario),
+            control_of(scenario, ranks_each).room,
         )
         progress("simulating all hours on one clock", 1, 1)
-    rows = [folded_row(fold, scenario, hour, ranks_each) for hour in range(hours)]
-    return DaysRun(way, rows, changes, fold.preemptions)
+    hits = [None if np.isnan(share) else 1.0 - float(share) for share in load.share_by_hour()]
+    rows = [folded_row(fold, scenario, hour, ranks_each, hits[hour]) for hour in range(hours)]
+    return DaysRun(way, rows, fold.preemptions, wishes)
 
 
 # --- which way, and what arrives ---
 
 
-def _way(deployment: Deployment, scenario: Scenario, rates: Rates) -> Way:
+def _way(deployment: Deployment, scenario: Scenario, load: Reaching) -> Way:
     stages, traffic = scenario.query.stages, scenario.traffic
     scaler = scenario.fleet.autoscaler
     ranks = (scenario.fleet.replicas or 1) * deployment.candidate.options.data_parallel_size
     width = sum(stage.calls * stage.samples for stage in stages)
-    calls = float(rates.queries_before(np.array([rates.end_s]))[0]) * _reach(scenario) * width
+    rates = load.model
+    calls = float(rates.queries_before(np.array([rates.end_s]))[0]) * width
     if scaler is not None:
         _refuse_beside_scaler(deployment, scenario, calls, rates)
         return "whole"
     if scenario.session is not None:
         return "samples"
-    waits = traffic.max_in_flight is not None or traffic.timeout_s is not None
+    waits = traffic.max_in_flight is not None or traffic.timeout_s is not None or scenario.fleet.admission is not None
     alone = ranks == 1 or deployment.candidate.routing == "random"
     if alone and not waits and len(stages) == 1 and stages[0].calls == 1 and calls / ranks <= MOST_WHOLE:
         return "streams"
@@ -176,13 +186,8 @@ def _refuse_beside_scaler(deployment: Deployment, scenario: Scenario, calls: flo
         raise UnsupportedError("days", f"{days:g}", rule, nearest)
 
 
-def _reach(scenario: Scenario) -> float:
-    """Share of the users' queries that reach the model, as at the peak."""
-    return 1.0 - response_hit_rate(scenario)
-
-
-def _load(deployment: Deployment, scenario: Scenario, rates: Rates, reach: float, seed: int | list[int]) -> Load:
-    """What arrives, all of it counted."""
+def _load(deployment: Deployment, scenario: Scenario, load: Reaching, among: int, seed: int | list[int]) -> Load:
+    """What arrives, at one of so many that share it; all of it counted."""
     law = scenario.traffic.arrivals
     if not isinstance(law, str | GammaArrivals):
         raise TypeError("a day has open arrivals")
@@ -193,31 +198,34 @@ def _load(deployment: Deployment, scenario: Scenario, rates: Rates, reach: float
         warmup=0,
         rng=np.random.default_rng(seed),
         max_model_len=deployment.config.max_model_len,
-        timed=lambda gaps_rng, skips_rng: varied_arrivals(law, rates, reach, gaps_rng, skips_rng),
+        timed=lambda gaps_rng, skips_rng: varied_arrivals(law, load.users, load.share / among, gaps_rng, skips_rng),
     )
 
 
 # --- samples ---
 
 
-def _samples(deployment: Deployment, scenario: Scenario, rates: Rates, seed: int, progress: Progress) -> DaysRun:
-    """Hours of one rate are one run: they differ by chance alone."""
-    by_hour, replicas = rates.by_hour(), scenario.fleet.replicas or 1
+def _samples(deployment: Deployment, scenario: Scenario, load: Reaching, seed: int, progress: Progress) -> DaysRun:
+    """Hours of one rate and hit rate are one run: they differ by chance alone."""
+    by_hour, replicas = load.users.by_hour(), scenario.fleet.replicas or 1
     if not by_hour.all():
         raise UnsupportedError("traffic.rates", "0 qps in an hour", "an hour without load cannot be sampled")
     width = sum(stage.calls * stage.samples for stage in scenario.query.stages)
-    known: dict[float, dict[str, Any]] = {}
-    levels = np.unique(by_hour)
-    _, idle = idle_outcome(deployment, at_rate(scenario, float(levels[-1])), IDLE_QUERIES, seed)
-    for number, qps in enumerate(levels):
-        steady = at_rate(scenario, float(qps))
-        reaching = max(round(qps * S_PER_HOUR * _reach(scenario)), 1)
+    # Rounded: what differs in the last bit alone is one run.
+    hits = np.abs(np.round(1.0 - load.share_by_hour(), 12))
+    hours = [(float(f"{qps:.12g}"), float(hit)) for qps, hit in zip(by_hour, hits, strict=True)]
+    levels = sorted(set(hours), key=lambda level: level[0] * (1.0 - level[1]))
+    known: dict[tuple[float, float], dict[str, Any]] = {}
+    _, idle = idle_outcome(deployment, at_rate(scenario, *levels[-1]), IDLE_QUERIES, seed)
+    for number, (qps, hit_rate) in enumerate(levels):
+        steady = at_rate(scenario, qps, hit_rate)
+        reaching_queries = max(round(qps * S_PER_HOUR * (1.0 - hit_rate)), 1)
         length = run_length(steady, default_queries(scenario), idle_e2e_s(idle), FULL_SPANS)
-        whole = qps == levels[-1] and scenario.session is None and reaching * width <= MOST_WHOLE
-        counted = reaching if whole else min(length.counted, max(reaching, 1000))
+        whole = (qps, hit_rate) == levels[-1] and scenario.session is None and reaching_queries * width <= MOST_WHOLE
+        counted = reaching_queries if whole else min(length.counted, max(reaching_queries, 1000))
         length = Length(counted, length.warmup, length.cooldown)
-        load = make_load(steady, deployment.config.max_model_len, seed, length)
-        outcome = run(deployment, steady, load, replicas, seed)
-        known[float(qps)] = sampled_row(outcome, replicas, reaching, whole)
+        sample = make_load(steady, deployment.config.max_model_len, seed, length)
+        outcome = run(deployment, steady, sample, replicas, seed)
+        known[qps, hit_rate] = sampled_row(outcome, steady, sample, replicas, reaching_queries, whole)
         progress("simulating hours", number + 1, len(levels))
-    return DaysRun("samples", [{"hour": hour} | known[float(qps)] for hour, qps in enumerate(by_hour)], (), None)
+    return DaysRun("samples", [{"hour": hour} | known[level] for hour, level in enumerate(hours)], None)

@@ -6,9 +6,10 @@ slow ones up from the first, so that events meet different ones as long as there
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,15 @@ class Event:
     ends: bool
 
 
+class Spell(NamedTuple):
+    """A replica is slow for a while: every step takes `factor` times as long."""
+
+    replica: int
+    at_s: float
+    until_s: float
+    factor: float
+
+
 def refuse_failures(scenario: Scenario, verb: str) -> None:
     """Raise where a verb that looks for a steady state is given failures."""
     if scenario.fleet.failures:
@@ -63,6 +73,7 @@ def with_failures(control: Control, scenario: Scenario, load: Load, replicas: in
     begin_s = float(load.arrival_s[load.warmup])
     changes: list[Change] = []
     events: list[Event] = []
+    spells: list[Spell] = []
     stopped = slowed = 0
     for place, failure in enumerate(scenario.fleet.failures):
         key, first = f"fleet.failures[{place}]", len(changes)
@@ -78,16 +89,24 @@ def with_failures(control: Control, scenario: Scenario, load: Load, replicas: in
             _refuse_too_many(f"{key}.slow.replicas", slow.replicas, replicas)
             which = [(slowed + k) % replicas for k in range(slow.replicas)]
             slowed += slow.replicas
-            at_s = begin_s + slow.at_s
-            changes += [Change(at_s, r, "pace", slow.factor) for r in which]
-            changes += [Change(at_s + slow.for_s, r, "pace") for r in which]
+            at_s, until_s = begin_s + slow.at_s, begin_s + slow.at_s + slow.for_s
+            spells += [Spell(r, at_s, until_s, slow.factor) for r in which]
+            changes += [Change(at_s, r, "pace") for r in which]
+            changes += [Change(until_s, r, "pace") for r in which]
             events.append(Event(key, "slow", first, len(changes) - 1, True))
         elif isinstance(failure, RestartFailure):
             restart = failure.rolling_restart
             at_s = begin_s + restart.at_s
             changes += _restarts(replicas, at_s, restart.wait_s, scenario.fleet.startup_s, first)
             events.append(Event(key, "rolling_restart", first, len(changes) - 1, True))
-    return replace(control, changes=tuple(changes)), events
+    paced = (replace(one, factor=_pace(spells, one)) if one.what == "pace" else one for one in changes)
+    return replace(control, changes=tuple(paced)), events
+
+
+def _pace(spells: Sequence[Spell], change: Change) -> float:
+    """How many times as long a step takes from `change` on: the spells of a replica that overlap multiply."""
+    on = (one.factor for one in spells if one.replica == change.replica and one.at_s <= change.at_s < one.until_s)
+    return math.prod(sorted(on))
 
 
 def stops(which: Sequence[int], at_s: float, back_after_s: float | None) -> list[Change]:

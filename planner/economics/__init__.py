@@ -4,7 +4,8 @@ Reading order: `demand` (queries over one day), `cost` (fleet and prices -> $ pe
 `margins` (what is left, and the values at which nothing is), `answer` (the page that joins them).
 What a GPU-hour is made of: `gpu_price`, from a `mix` of commitments or from `ownership`. What a query earns: `earnings`
 picks among `revenue` (ads), `subscription` and `sales` (tokens, words); `abandonment` takes off what waiting loses.
-Beside the bill: `allocation` (busy and idle), `load_shape` (a fleet that follows the day), `amortisation` (training).
+Beside the bill: `allocation` (busy and idle), `load_shape` (a fleet that follows the day), `amortisation` (training);
+`paid_hours` makes it that of a fleet that an autoscaler starts and stops.
 The model calls' cost said in four ways: `bases`, and in `basis_gaps` what lies between them; `gpu_time` has what FLOP
 take of a GPU.
 The source documents' arithmetic: `cases`, made of `models`, with units by `quantity`.
@@ -35,6 +36,7 @@ from planner.economics.load_shape import LoadShape, Size, following_usd, load_sh
 from planner.economics.margins import BreakEven, Margin, break_even, margin
 from planner.economics.mix import Commitment, assumed_mix, mixed
 from planner.economics.ownership import Ownership, assumed_ownership, owned
+from planner.economics.paid_hours import PaidHours, committed_replicas, paid_usd_by_hour
 from planner.economics.revenue import Abandonment, Ads, Revenue, ad_revenue
 from planner.economics.sales import Api, PerWord
 from planner.economics.subscription import Subscribers, Subscription, cost_to_serve
@@ -56,6 +58,7 @@ __all__ = [
     "Margin",
     "MoneyLine",
     "Ownership",
+    "PaidHours",
     "Patience",
     "PerWord",
     "PricePart",
@@ -74,6 +77,7 @@ __all__ = [
     "bought_per_query",
     "break_even",
     "cache_usd_per_day",
+    "committed_replicas",
     "cost_lines",
     "cost_to_serve",
     "day_queries",
@@ -87,6 +91,7 @@ __all__ = [
     "mixed",
     "net_of",
     "owned",
+    "paid_usd_by_hour",
     "parts_usd",
     "queries_by_hour",
     "revenue_of",

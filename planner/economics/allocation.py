@@ -8,6 +8,7 @@ from math import fsum
 
 from planner.economics.cost import Cost, Prices, bought_per_query, cache_usd_per_day
 from planner.economics.demand import Demand
+from planner.economics.paid_hours import PaidHours, billed_replicas
 from planner.units import HOURS_PER_DAY
 
 
@@ -42,4 +43,34 @@ def allocation(gpus: int, prices: Prices, demand: Demand, cost: Cost, utilisatio
         idle_usd_per_query=idle * fleet_per_query,
         busy_gpu_hours=busy * gpu_hours,
         idle_gpu_hours=idle * gpu_hours,
+    )
+
+
+def following_allocation(
+    prices: Prices,
+    demand: Demand,
+    cost: Cost,
+    utilisation: Sequence[float],
+    paid: PaidHours,
+    usd_by_hour: Sequence[float],
+) -> Allocation:
+    """Split the day of a fleet that comes and goes, each hour's bill by the GPU-hours that it is for.
+
+        busy(h) = utilisation(h) · replicas that run(h)        usage = Σ busy(h) ÷ billed(h) · $(h) ÷ queries + …
+
+    `usd_by_hour` is the fleet's bill. Of what is billed, reserved replicas that are off are idle. None runs in an hour
+    that nothing is billed of.
+    """
+    billed = billed_replicas(prices, paid)
+    busy = [used * running for used, running in zip(utilisation, paid.by_hour, strict=True)]
+    shares = [used / there if there else 0.0 for used, there in zip(busy, billed, strict=True)]
+    used_usd = fsum(share * usd for share, usd in zip(shares, usd_by_hour, strict=True))
+    beside = bought_per_query(prices, demand.uncached_share) + cache_usd_per_day(prices) / demand.day_queries
+    usage = used_usd / demand.day_queries + beside
+    each = paid.gpus_per_replica
+    return Allocation(
+        usage_usd_per_query=usage,
+        idle_usd_per_query=cost.usd_per_query - usage,
+        busy_gpu_hours=fsum(busy) * each,
+        idle_gpu_hours=(fsum(billed) - fsum(busy)) * each,
     )

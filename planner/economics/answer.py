@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from planner.economics.abandonment import Lost, Patience, assumed_patience, net_of
-from planner.economics.allocation import Allocation, allocation
+from planner.economics.allocation import Allocation, allocation, following_allocation
 from planner.economics.amortisation import (
     AfterTraining,
     Training,
@@ -14,10 +14,19 @@ from planner.economics.amortisation import (
     training_usd_per_query,
 )
 from planner.economics.checks import positive
-from planner.economics.cost import Cost, CostLine, Prices, bought_per_query, cost_lines, fleet_cost
+from planner.economics.cost import (
+    Cost,
+    CostLine,
+    Prices,
+    all_in_gpu_hour_usd,
+    bought_per_query,
+    cost_lines,
+    fleet_cost,
+)
 from planner.economics.demand import Demand, queries_by_hour
 from planner.economics.earnings import RevenueModel, assumed_of, revenue_of
 from planner.economics.margins import BreakEven, Margin, break_even, margin
+from planner.economics.paid_hours import PaidHours, paid_prices, paid_usd_by_hour
 from planner.economics.revenue import Revenue
 from planner.economics.sales import Api
 from planner.economics.subscription import Subscribers, Subscription, cost_to_serve
@@ -67,15 +76,78 @@ def unit_economics(
     *,
     leaving: tuple[Patience, Lost] | None = None,
     training: Training | None = None,
+    paid: PaidHours | None = None,
 ) -> Economics:
     """The economics of `gpus` GPUs (spares included), on all day, under `demand`.
 
     `utilisation` gives the 24 hours' (see `utilisation_by_hour`); `leaving` how users wait and what they then leave
     (see `lost_queries`): revenue is net of it. Raises InputError on no GPUs and on a `utilisation` of another length.
+
+    With `paid` the fleet is not on all day, and everything is of the replicas that are paid for:
+
+        usd_per_hour = Σ over the hours of what their replicas cost (see `load_shape.following_usd`) ÷ 24
+
+    and from it `usd_per_query`, margin and break-even values as ever. `lines` have the GPU-hours that are paid for;
+    `break_even.gpu_hour_usd` is a price of a GPU-hour as `prices` has it, all its parts in proportion.
     """
     positive("gpus", gpus)
     if utilisation is not None and len(utilisation) != HOURS_PER_DAY:
         raise InputError("utilisation", f"{len(utilisation)} values", f"must hold {HOURS_PER_DAY}")
+    if paid is not None:
+        return _following(gpus, prices, demand, earns, utilisation, leaving, training, paid)
+    return _economics(gpus, prices, demand, earns, utilisation, leaving, training)
+
+
+def _following(
+    gpus: int,
+    prices: Prices,
+    demand: Demand,
+    earns: RevenueModel | None,
+    utilisation: Sequence[float] | None,
+    leaving: tuple[Patience, Lost] | None,
+    training: Training | None,
+    paid: PaidHours,
+) -> Economics:
+    """Of a fleet that comes and goes: that of one on all day at the prices of what is paid for, hour by hour."""
+    running = paid_prices(prices, paid)
+    found = _economics(paid.gpus, running, demand, earns, utilisation, leaving, training, paid.gpu_hours)
+    listed, now = all_in_gpu_hour_usd(gpus, prices), all_in_gpu_hour_usd(paid.gpus, running)
+    scale = HOURS_PER_DAY * paid.gpus / paid.gpu_hours if listed is None or now is None else listed / now
+    usd = paid_usd_by_hour(prices, paid)
+    beside = found.day if usd is None else _hours(running, demand, found.cost, utilisation, usd)
+    even, after = found.break_even, found.after_training
+    notes = [*found.notes]
+    if found.cost is not None:
+        notes.append("break-even values: the replicas of each hour stay as they are, whatever the load")
+    return replace(
+        found,
+        day=beside,
+        break_even=replace(even, gpu_hour_usd=_times(even.gpu_hour_usd, scale)),
+        after_training=None if after is None else replace(after, gpu_hour_usd=_times(after.gpu_hour_usd, scale)),
+        notes=tuple(notes),
+        allocation=(
+            None
+            if found.cost is None or utilisation is None or usd is None
+            else following_allocation(prices, demand, found.cost, utilisation, paid, usd)
+        ),
+    )
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
+
+
+def _economics(
+    gpus: int,
+    prices: Prices,
+    demand: Demand,
+    earns: RevenueModel | None,
+    utilisation: Sequence[float] | None,
+    leaving: tuple[Patience, Lost] | None,
+    training: Training | None,
+    paid_gpu_hours: float | None = None,
+) -> Economics:
+    """Of a fleet that is on all day."""
     cost = fleet_cost(gpus, prices, demand)
     revenue = None if earns is None else revenue_of(earns, demand)
     if revenue is not None and leaving is not None:
@@ -88,7 +160,7 @@ def unit_economics(
         margin=None if cost is None or revenue is None else margin(cost, revenue, trained),
         break_even=values,
         day=_hours(prices, demand, cost, utilisation),
-        lines=cost_lines(gpus, prices, demand),
+        lines=cost_lines(gpus, prices, demand, paid_gpu_hours),
         notes=(
             *_notes(demand, cost, revenue, values),
             *absences,
@@ -141,16 +213,24 @@ def _training_note(training: Training | None) -> tuple[str, ...]:
 
 
 def _hours(
-    prices: Prices, demand: Demand, cost: Cost | None, utilisation: Sequence[float] | None
+    prices: Prices,
+    demand: Demand,
+    cost: Cost | None,
+    utilisation: Sequence[float] | None,
+    fleet_usd: Sequence[float] | None = None,
 ) -> tuple[HourOfDay, ...]:
-    """A static fleet and a cache cost the same every hour; what is bought by the query follows the queries."""
+    """A static fleet and a cache cost the same every hour, one that comes and goes `fleet_usd` of each; what is bought
+    by the query follows the queries.
+    """
+    if fleet_usd is None and cost is not None:
+        fleet_usd = (cost.usd_per_hour,) * HOURS_PER_DAY
     shares = (demand.uncached_share,) * HOURS_PER_DAY if demand.uncached_by_hour is None else demand.uncached_by_hour
     bought = [bought_per_query(prices, uncached) for uncached in shares]
     return tuple(
         HourOfDay(
             hour=hour,
             queries=queries,
-            cost=None if cost is None else cost.usd_per_hour + prices.cache_usd_per_hour + bought[hour] * queries,
+            cost=None if fleet_usd is None else fleet_usd[hour] + prices.cache_usd_per_hour + bought[hour] * queries,
             utilisation=None if utilisation is None else float(utilisation[hour]),
         )
         for hour, queries in enumerate(queries_by_hour(demand.peak_qps, demand.day))

@@ -114,10 +114,11 @@ def fleet_cost(gpus: int, prices: Prices, demand: Demand) -> Cost | None:
     return Cost(hourly, per_query, TOKENS_PER_PRICE * daily / tokens if tokens else None)
 
 
-def cost_lines(gpus: int, prices: Prices, demand: Demand) -> tuple[CostLine, ...]:
+def cost_lines(gpus: int, prices: Prices, demand: Demand, paid_gpu_hours: float | None = None) -> tuple[CostLine, ...]:
     """A day's bill, line by line; the products add up to queries of the day · usd_per_query. Empty without a GPU price.
 
-    Lines that would be zero (nothing beside compute, no retrieval) are left out.
+    Lines that would be zero (nothing beside compute, no retrieval) are left out. `paid_gpu_hours` (None: all of the
+    day's) is what the spend beside compute is told by.
     """
     if prices.gpu_hour_usd is None:
         return ()
@@ -131,7 +132,8 @@ def cost_lines(gpus: int, prices: Prices, demand: Demand) -> tuple[CostLine, ...
     if prices.compute_share < 1:
         beside = (all_in_gpu_hour_usd(gpus, prices) or 0.0) * (1 / prices.compute_share - 1)
         what = f"inference spend beside compute (compute is {prices.compute_share:.0%})"
-        lines.append(money_line(what, gpu_hours, "GPU-hour", beside))
+        told = gpu_hours if paid_gpu_hours is None else paid_gpu_hours
+        lines.append(money_line(what, told, "GPU-hour", beside * gpu_hours / told))
     uncached = demand.day_queries * demand.uncached_share
     if prices.retrieval_usd_per_query > 0 and uncached > 0:
         lines.append(money_line("retrieval", uncached, "uncached query", prices.retrieval_usd_per_query))

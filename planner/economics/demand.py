@@ -68,12 +68,15 @@ class Demand:
 
     @property
     def model_day(self) -> Day | None:
-        """24 shares of the most that reaches the model in an hour; `day` where its share of the queries is the same."""
+        """24 shares of the most that reaches the model; `day` where its share of the queries is the same in all hours.
+
+        A mean of several days has no hour at the peak: its busiest one keeps its share.
+        """
         if self.uncached_by_hour is None:
             return self.day
         day = FLAT_DAY if self.day is None else self.day
         loads = [of_peak * uncached for of_peak, uncached in zip(day, self.uncached_by_hour, strict=True)]
-        return tuple(load / max(loads) for load in loads)
+        return tuple(max(day) * load / max(loads) for load in loads)
 
     @property
     def stated_at(self) -> str:

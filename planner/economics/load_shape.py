@@ -9,6 +9,7 @@ from math import ceil, floor, fsum
 from planner.economics.checks import not_negative, positive
 from planner.economics.cost import Prices, usd_per_hour
 from planner.economics.demand import FLAT_DAY, Demand
+from planner.economics.gpu_price import Paid
 from planner.units import HOURS_PER_DAY, HOURS_PER_YEAR, S_PER_HOUR
 
 ROUNDING = 1e-9  # 4 replicas at 0.75 of the load are 3, whatever the last bit says
@@ -130,13 +131,23 @@ def following_usd(size: Size, prices: Prices, booked: Sequence[tuple[float, floa
     if not prices.parts:
         running = fsum(replicas * hours for replicas, hours in booked) * size.gpus_per_replica
         return running * prices.gpu_hour_usd / prices.compute_share
+    scales = paid_scales(size, prices, booked)
+    parts = fsum(scales[part.paid] * part.usd_per_gpu_hour for part in prices.parts) * static_hours
+    return (parts + prices.staff_usd_per_year * HOURS_PER_DAY / HOURS_PER_YEAR) / prices.compute_share
+
+
+def paid_scales(size: Size, prices: Prices, booked: Sequence[tuple[float, float]]) -> dict[Paid, float]:
+    """How much of each kind of part is paid for, over what a fleet of `size` on all day would: `booked` is its day.
+
+    always           1
+    running          Σ replicas · hours ÷ (24 · size)
+    beyond_reserved  Σ max(replicas − reserved, 0) · hours ÷ (24 · (size − reserved)), reserved the shares paid always
+    """
     reserved = fsum(part.quantity for part in prices.parts if part.paid == "always") * size.replicas
     running = fsum(replicas * hours for replicas, hours in booked) / (size.replicas * HOURS_PER_DAY)
     beyond = fsum(max(replicas - reserved, 0.0) * hours for replicas, hours in booked)
     flexible = (size.replicas - reserved) * HOURS_PER_DAY
-    scales = {"always": 1.0, "running": running, "beyond_reserved": beyond / flexible if flexible > 0 else 0.0}
-    parts = fsum(scales[part.paid] * part.usd_per_gpu_hour for part in prices.parts) * static_hours
-    return (parts + prices.staff_usd_per_year * HOURS_PER_DAY / HOURS_PER_YEAR) / prices.compute_share
+    return {"always": 1.0, "running": running, "beyond_reserved": beyond / flexible if flexible > 0 else 0.0}
 
 
 def _basis(size: Size, prices: Prices, demand: Demand) -> str:

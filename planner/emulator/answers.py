@@ -57,24 +57,35 @@ class Answer:
                 engine.drop(call, engine.now_s())
                 self._truth.write(self._voice.id, index, call, self._fault)
 
-    def start(self, fleet: Fleet, arrival_s: float) -> None:
-        """Offer every sequence to an engine; all of them came at `arrival_s`."""
-        order, index = self._order, 0
+    def start(self, fleet: Fleet, arrival_s: float, session: str = "") -> bool:
+        """Offer every sequence to an engine; all of them came at `arrival_s`, and all samples of a prompt go together.
+
+        `session` is what the client calls its session by. False where a prompt finds no engine with room: then none of
+        the request is left at any.
+        """
+        order, config = self._order, fleet.engines[0].config
         for prompt, output_tokens in zip(order.prompts, order.output_tokens, strict=True):
-            engine = fleet.route()
+            sequences: list[list[bytes]] = []
             for sample in range(order.samples):
                 words = answer_words(prompt, order.seed + sample, output_tokens)
                 ids = [token_id(word, self._vocab) for word in words]
                 # Generated blocks are named too: the next turn of a conversation can hit them.
-                caching = engine.config.enable_prefix_caching
-                blocks = block_names([*prompt, *ids], engine.config.block_size) if caching else []
+                caching = config.enable_prefix_caching
+                sequences.append(block_names([*prompt, *ids], config.block_size) if caching else [])
                 self._words.append(words)
                 self._ids.append(ids)
+            computed = (len(prompt) + output_tokens - 1) // config.block_size  # an answer's last token never is
+            engine = fleet.route(order.samples, prompt, sequences[0][:computed], session)
+            if engine is None:
+                for call, (_, taken) in self._calls.items():
+                    taken.drop(call, arrival_s)
+                return False
+            for sample, blocks in enumerate(sequences):
                 samples = order.samples if sample == 0 else 0
                 call = engine.submit(arrival_s, len(prompt), output_tokens, blocks, self, samples)
-                self._calls[call] = index, engine
-                index += 1
-        self._open = index
+                self._calls[call] = len(self._calls), engine
+        self._open = len(self._calls)
+        return True
 
     # --- what the engines say ---
 

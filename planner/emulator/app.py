@@ -23,6 +23,7 @@ from planner.emulator.faults import HEADER, FaultPlan
 from planner.emulator.fleet import Fleet
 from planner.emulator.metrics import CONTENT_TYPE, Metrics
 from planner.emulator.truth import Truth
+from planner.records import SESSION_HEADER
 
 EMULATOR = "planner emulate"  # says in /v1/models and /version that this is no vLLM
 _REQUEST_ID = "x-request-id"
@@ -105,7 +106,9 @@ async def _answer(
     answer_id = f"{prefix}-{request.headers.get(_REQUEST_ID) or uuid.uuid4().hex}"
     voice = Voice(order, answer_id, int(time.time()), served.name)
     answer = Answer(order, voice, served.limits.vocab, fault, served.reset, served.truth)
-    answer.start(served.fleet, arrival_s)
+    if not answer.start(served.fleet, arrival_s, request.headers.get(SESSION_HEADER, "")):
+        most = f"(fleet.admission.max_requests_per_replica={served.fleet.room})"
+        raise RefusalError(HTTPStatus.SERVICE_UNAVAILABLE, f"No replica has room for this request {most}.")
     return answer
 
 

@@ -92,6 +92,7 @@ class Engine:
         self._clock, self._loop, self._observer = clock, loop, observer
         self._stepper = Stepper(config, cost)
         self._calls: dict[int, Call] = {}
+        self._seatless: set[int] = set()
         self._under_way: Boundary | None = None  # a step whose tokens are not out yet
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf
@@ -101,6 +102,21 @@ class Engine:
     def outstanding(self) -> int:
         """Calls that are neither finished nor dropped."""
         return len(self._calls)
+
+    @property
+    def waiting(self) -> int:
+        """Calls without a seat, those that the scheduler has not seen yet too."""
+        return len(self._seatless)
+
+    @property
+    def free_share(self) -> float:
+        """Share of the KV blocks that nobody owns, cached ones included.
+
+        Asynchronous: what has ended keeps its blocks until the next step, which an idle engine does not begin.
+        """
+        if self._stepper.outstanding == 0:
+            return 1.0
+        return self._stepper.scheduler.free_blocks / self.config.usable_blocks
 
     def now_s(self) -> float:
         """The engine's clock: the stamp for `submit` and `drop`."""
@@ -123,6 +139,7 @@ class Engine:
         self._next_id += 1
         call.ready_s = call.arrival_s + self._cost.frontend_s + self._cost.frontend_token_s * prompt_tokens
         self._calls[call.id] = call
+        self._seatless.add(call.id)
         self._stepper.offer(Request(call.id, prompt_tokens, output_tokens, blocks), call.ready_s)
         self._arm()
         return call
@@ -131,6 +148,7 @@ class Engine:
         """The client went away at `at_s`, a stamp as in `submit`: the scheduler drops the request at its next
         boundary, unless it has finished.
         """
+        self._seatless.discard(call.id)
         if self._calls.pop(call.id, None) is not None:
             self._stepper.abort(call.id, at_s)
 
@@ -181,11 +199,13 @@ class Engine:
             if call := self._calls.get(int(request_id)):
                 call.queued_s = boundary.start_s
         for admission in boundary.step.admitted:
+            self._seatless.discard(int(admission.id))
             if (call := self._calls.get(int(admission.id))) and not admission.readmission:
                 call.scheduled_s, call.cached_tokens = boundary.start_s, admission.hits
         for request_id in boundary.step.preempted:
             if call := self._calls.get(int(request_id)):
                 call.preemptions += 1
+                self._seatless.add(call.id)
         if boundary.step.scheduled:
             self._under_way = boundary
         self._observer.on_boundary(boundary)

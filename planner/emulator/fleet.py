@@ -1,49 +1,87 @@
-"""Engines behind one door: which of them takes the next call."""
+"""Engines behind one door: which of them takes the next call, and whether any does."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
 
 from planner.emulator.engine import Engine
+from planner.emulator.routing import Asked, Index, first_drawn, in_turn, least_loaded, power_of_two, prefix_aware
 from planner.errors import UnsupportedError
 from planner.scenario import Scenario
 
-ROUTINGS = ("random", "round_robin", "least_loaded")
+NUMBERS = 1 << 63  # of chance
 
 
-def refuse_unserved(scenario: Scenario, routing: str) -> None:
+def refuse_unserved(scenario: Scenario) -> None:
     """Raise UnsupportedError for what only `simulate` does with a fleet."""
-    if routing not in ROUTINGS:
-        rule = f"the emulator routes by {', '.join(ROUTINGS)}"
-        raise UnsupportedError("fleet.routing", routing, rule, "--set fleet.routing=least_loaded")
-    if scenario.fleet.admission is not None:
-        limit = scenario.fleet.admission.max_requests_per_replica
-        rule = "the emulator lets every request in"
-        raise UnsupportedError("fleet.admission.max_requests_per_replica", limit, rule, "--set fleet.admission=null")
     if scenario.fleet.failures:
         rule = "the emulator's own are --fault"
         raise UnsupportedError("fleet.failures", len(scenario.fleet.failures), rule, "--set fleet.failures=[]")
 
 
-class Fleet:
-    """Equal engines and a rule of routing, that of `simulation.fleet`: all samples of a call go to one engine."""
+def beginning_tokens(scenario: Scenario) -> int:
+    """Tokens that tell one prompt group from another, where `session_affinity` has no session to go by; 0 = none do.
 
-    def __init__(self, engines: Sequence[Engine], routing: str, rng: random.Random) -> None:
+    As in the simulator, prompts are kept together by how they begin only if there are several such groups.
+    """
+    stages = scenario.query.stages
+    several = bool(stages) and all(stage.shared_prefix and stage.shared_prefix.groups > 1 for stage in stages)
+    return min(stage.shared_prefix.tokens for stage in stages if stage.shared_prefix) if several else 0
+
+
+class Fleet:
+    """Equal engines and a rule of routing, that of `simulation.fleet`: all samples of a call go to one engine.
+
+    `room` is the most unfinished requests that an engine may have (0 = any number). `chance` gives a number below
+    `NUMBERS`. `beginning` is what `beginning_tokens` says of the scenario.
+    """
+
+    def __init__(
+        self, engines: Sequence[Engine], routing: str, chance: Callable[[], int], room: int = 0, beginning: int = 0
+    ) -> None:
         self.engines = tuple(engines)
-        self._routing, self._rng = routing, rng
+        self.room = room
+        self._routing, self._chance, self._beginning = routing, chance, beginning
+        self._index = Index(len(self.engines), self.engines[0].config.usable_blocks)
         self._turn = 0
 
-    def route(self) -> Engine:
-        """The engine for the next call. `least_loaded`: the fewest unfinished calls, ties in turn."""
-        count = len(self.engines)
-        chosen = self._turn
-        if self._routing == "random":
-            chosen = self._rng.randrange(count)
-        elif self._routing == "least_loaded":
-            chosen = min(((self._turn + k) % count for k in range(count)), key=lambda i: self.engines[i].outstanding)
-        self._turn = (chosen + 1) % count
+    def route(
+        self, requests: int = 1, prompt: Sequence[int] = (), blocks: Sequence[bytes] = (), session: str = ""
+    ) -> Engine | None:
+        """The engine for the next call, which has so many samples; None where none has room.
+
+        `blocks` are the KV blocks of its prompt and answer; `session` is what its client calls it by.
+        """
+        config = self.engines[0].config
+        asked = Asked(requests, self._number(prompt, session), blocks, len(prompt) // config.block_size)
+        chosen = self._choose(asked)
+        if chosen is None:
+            return None
+        if self._routing == "prefix_aware":
+            self._index.remember(chosen, asked)
+        self._turn = (chosen + 1) % len(self.engines)
         return self.engines[chosen]
+
+    def _choose(self, asked: Asked) -> int | None:
+        engines, room = self.engines, self.room
+        if self._routing == "round_robin":
+            return in_turn(engines, room, self._turn, asked)
+        if self._routing == "least_loaded":
+            return least_loaded(engines, room, self._turn, asked)
+        if self._routing == "power_of_two":
+            return power_of_two(engines, room, asked)
+        if self._routing == "prefix_aware":
+            return prefix_aware(engines, room, self._turn, asked, self._index)
+        return first_drawn(engines, room, asked)
+
+    def _number(self, prompt: Sequence[int], session: str) -> int:
+        """What a call's chance comes from: its session's name, else how its prompt begins, else a draw of its own."""
+        if self._routing == "session_affinity" and (session or self._beginning):
+            name = session or ",".join(map(str, prompt[: self._beginning]))
+            return int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) % NUMBERS
+        return self._chance() if self._routing in ("random", "power_of_two", "session_affinity") else 0
 
     def now_s(self) -> float:
         """The clock that all engines share."""
@@ -53,3 +91,9 @@ class Fleet:
         """Stop every engine."""
         for engine in self.engines:
             engine.stop()
+
+
+def chance_of(seed: int) -> Callable[[], int]:
+    """Numbers for routing that the same seed gives again."""
+    rng = random.Random(f"routing {seed}")
+    return lambda: rng.randrange(NUMBERS)

@@ -19,7 +19,7 @@ from planner.emulator.app import Served, build_app
 from planner.emulator.bodies import Limits
 from planner.emulator.engine import Engine
 from planner.emulator.faults import FaultPlan, FaultShare
-from planner.emulator.fleet import Fleet
+from planner.emulator.fleet import Fleet, chance_of
 from planner.emulator.metrics import Metrics
 from planner.emulator.signals import SignalServer
 from planner.emulator.truth import Truth
@@ -32,13 +32,19 @@ _RESET = bytes((1, 0, 0, 0, 0, 0, 0, 0))  # struct linger: on, 0 seconds
 
 @dataclass(frozen=True)
 class Settings:
-    """How a deployment is served. `names`: what the model answers to, the first being what it calls itself."""
+    """How a deployment is served. `names`: what the model answers to, the first being what it calls itself.
+
+    `room`: unfinished requests that a replica may have, 0 = any number. `beginning`: tokens that tell prompt groups
+    apart, see `fleet.beginning_tokens`.
+    """
 
     names: tuple[str, ...]
     replicas: int
     shares: tuple[FaultShare, ...] = ()
     slow_start_s: float = 0.0
     seed: int = 0
+    room: int = 0
+    beginning: int = 0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -109,7 +115,8 @@ def _assemble(
         return time.monotonic() - origin_s
 
     engines = [Engine(config, deployment.cost, clock, loop, metrics.engines[i]) for i in range(count)]
-    fleet = Fleet(engines, deployment.candidate.routing, random.Random(f"routing {settings.seed}"))
+    chance = chance_of(settings.seed)
+    fleet = Fleet(engines, deployment.candidate.routing, chance, settings.room, settings.beginning)
     room = config.usable_blocks * config.block_size
     limits = Limits(frozenset(settings.names), config.max_model_len, deployment.candidate.model.vocab, room)
     served = Served(

@@ -9,6 +9,7 @@ Reading guide, in the order in which the objects are made:
 - `serve_arguments`: vLLM's command line for the plan's engine; the inverse of `readers.vllm_args`.
 - `devices`: how Kubernetes calls the plan's GPU, and which image serves it.
 - `pods`: what every pod has in common (security, probes, mounts).
+- `haproxy`: the router's configuration, and what of the plan it has no mechanism for.
 - `replicas`, `router`, `autoscaling`, `monitoring`, `exporter`, `loadtest`: one concern each.
 - `watching`: where the fleet is read, for exporter, alerts and autoscaler alike.
 - `kubernetes`: all of them in order; `compose`: the same for one box; `text`: YAML, and the files of a folder.

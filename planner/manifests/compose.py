@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from planner.errors import MisfitError, UnsupportedError
-from planner.manifests import exporter, monitoring, router
+from planner.manifests import exporter, haproxy, monitoring, router
 from planner.manifests.devices import device_of, image_of
 from planner.manifests.exporter import FILE, FOLDER, SCRATCH, export_arguments, plan_files
 from planner.manifests.facts import Facts
@@ -22,6 +22,7 @@ PROMETHEUS_IMAGE = "prom/prometheus:v3.5.0"  # the long-term release
 PROMETHEUS_PORT = 9090
 PROMETHEUS_URL = f"http://prometheus:{PROMETHEUS_PORT}"  # the project's own
 LOOPBACK = "127.0.0.1"
+ROUTERS = 1  # one box has no use for a second
 # Compose copies a config's content into the container, and refuses where the root file system is read-only: only
 # services without one have that too.
 _HARDENED: dict[str, Any] = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"]}
@@ -54,9 +55,9 @@ def compose(facts: Facts, settings: Settings) -> Object:
     jobs = {"vllm": [f"{host}:{PORT}" for host in replicas]}
     if router.needed(facts):
         lines = [f"server {host} {host}:{PORT} resolvers cluster init-addr libc,none" for host in replicas]
-        configs["haproxy.cfg"] = router.haproxy_config(facts, lines)
+        configs["haproxy.cfg"] = haproxy.haproxy_config(facts, lines, ROUTERS)
         services["router"] = _router(facts, replicas)
-        jobs["router"] = [f"router:{router.METRICS_PORT}"]
+        jobs["router"] = [f"router:{haproxy.METRICS_PORT}"]
     else:
         services[replicas[0]]["ports"] = [f"{LOOPBACK}:{PORT}:{PORT}"]
     watched = "monitoring" not in settings.without
@@ -118,7 +119,7 @@ def _router(facts: Facts, replicas: list[str]) -> Object:
         "ports": [f"{LOOPBACK}:{PORT}:{PORT}"],
         "depends_on": {host: {"condition": "service_started"} for host in replicas},
         "healthcheck": _healthcheck(
-            ["CMD", "wget", "-q", "-O", "-", f"http://127.0.0.1:{router.METRICS_PORT}/healthz"], 10
+            ["CMD", "wget", "-q", "-O", "-", f"http://127.0.0.1:{haproxy.METRICS_PORT}/healthz"], 10
         ),
         "stop_grace_period": f"{drain_s(facts) + STOP_S}s",
         "restart": "unless-stopped",

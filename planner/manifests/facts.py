@@ -39,6 +39,9 @@ class Facts:
     min_replicas: int
     startup_s: float
     routing: str
+    room: int | None  # fleet.admission: requests that a replica may have in hand
+    samples: int  # most answers that one call of the scenario's asks for
+    retry: bool  # fleet.retry
     engine: EngineFacts
     open_demand: bool
     peak_qps: float | None
@@ -75,10 +78,12 @@ def read_facts(document: object, where: str = "plan document", base: Path | None
         raise DataFileError(where, None, f"is not a plan's document; {_WRITES}")
     version = document["schema_version"]
     if version != SCHEMA_VERSION or isinstance(version, bool):
-        raise DataFileError(f"{where}: schema_version", version, f"this planner reads {SCHEMA_VERSION}; plan again")
+        raise DataFileError(
+            f"{where}: schema_version", _plain_value(version), f"this planner reads {SCHEMA_VERSION}; plan again"
+        )
     if document["feasible"] is not True:
         rule = "no fleet holds the service levels, so there is nothing to deploy; the plan says which limit broke"
-        raise MisfitError(f"{where}: feasible", document["feasible"], rule)
+        raise MisfitError(f"{where}: feasible", _plain_value(document["feasible"]), rule)
     plain = _without_timings(document, where)
     try:
         plan = msgspec.convert(plain, PlanDocument)
@@ -107,6 +112,9 @@ def _facts(plan: PlanDocument, document: dict[str, Any], files: tuple[ScenarioFi
         min_replicas=scenario.fleet.min_replicas,
         startup_s=scenario.fleet.startup_s,
         routing=fleet.routing,
+        room=scenario.fleet.admission.max_requests_per_replica if scenario.fleet.admission else None,
+        samples=max((stage.samples for stage in scenario.query.stages), default=1),
+        retry=scenario.fleet.retry,
         engine=fleet.engine,
         open_demand=isinstance(scenario.traffic.arrivals, str) or "gamma" in scenario.traffic.arrivals,
         peak_qps=scenario.traffic.peak_qps,
@@ -180,6 +188,11 @@ def _without_timings(document: Mapping[str, Any], where: str) -> dict[str, Any]:
     except TypeError:
         raise DataFileError(where, None, "is damaged: holds what JSON does not; plan again") from None
     return copied
+
+
+def _plain_value(value: object) -> object:
+    """A number or a text to show in a message; None of what would show as Python's own lists and dictionaries."""
+    return value if isinstance(value, str | int | float) else None
 
 
 def _told(error: str) -> str:

@@ -15,7 +15,7 @@ from planner.catalogue.hf_config import read_config
 from planner.errors import InputError
 from planner.readers.calibration_file import read_calibration
 from planner.workload import read_recording
-from planner.workload.tables import read_samples
+from planner.workload.tables import csv_chunks, read_samples
 
 _KEY = "file"  # of the readers' complaints, which quote the file and are not handed on
 
@@ -67,10 +67,24 @@ def _trace(place: Path, beside: Mapping[str, Any]) -> object:
     return read_recording(place, form, _KEY)
 
 
+def _rates(place: Path, _: Mapping[str, Any]) -> object:
+    rows = 0
+    for _lines, columns in csv_chunks(place, _KEY, ("seconds", "qps")):
+        for column in columns:
+            for number in column:
+                try:
+                    float(number)
+                except ValueError:
+                    raise InputError(_KEY, None, "must be numbers") from None
+                rows += 1
+    return rows
+
+
 _KINDS = {
     "calibration": _Kind("calibration of `planner calibrate`", _calibration),
     "model": _Kind("config.json of a model that is known here", _config),
     "histogram.file": _Kind("table of token counts with its column", _column),
     "joint.file": _Kind("table of token counts with its two columns", _columns),
     "trace.file": _Kind("trace of its format", _trace),
+    "rates.file": _Kind("table of rates with the columns seconds and qps", _rates),
 }

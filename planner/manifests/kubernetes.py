@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from planner.errors import DataFileError, MisfitError
-from planner.manifests import autoscaling, exporter, loadtest, monitoring, replicas, router, watching
+from planner.manifests import autoscaling, exporter, haproxy, loadtest, monitoring, replicas, router, watching
 from planner.manifests.facts import Facts
 from planner.manifests.naming import LONGEST, Object, base_name, checked_label
 from planner.manifests.settings import Settings
@@ -33,7 +33,7 @@ def name_of(facts: Facts, settings: Settings) -> str:
 def kubernetes(facts: Facts, settings: Settings) -> Manifests:
     """Every object. Raises InputErrors: names, a GPU or a format that cannot be rendered."""
     name = name_of(facts, settings)
-    notes = watching.notes(facts, settings)
+    notes = [*watching.notes(facts, settings), *haproxy.admission_notes(facts, router.routers(facts))]
     made = [
         replicas.pods_service(name),
         replicas.deployment(facts, name, settings),

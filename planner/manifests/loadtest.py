@@ -52,7 +52,8 @@ def chosen_scenario(facts: Facts) -> dict[str, Any]:
     scenario["engine"] = {key: value for key, value in msgspec.to_builtins(facts.engine).items() if value is not None}
     if scenario["engine"]["quantization"] == "int4":  # a checkpoint's own format, which a scenario calls auto
         scenario["engine"]["quantization"] = "auto"
-    scenario["fleet"] = {**scenario.get("fleet", {}), "routing": facts.routing, "replicas": facts.replicas}
+    fleet = {key: value for key, value in scenario.get("fleet", {}).items() if key != "autoscaler"}  # one moment's load
+    scenario["fleet"] = {**fleet, "routing": facts.routing, "replicas": facts.replicas}
     return scenario
 
 

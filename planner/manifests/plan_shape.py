@@ -83,11 +83,22 @@ class _Cache(msgspec.Struct):
     at_peak: NotNegative | None = None
 
 
+class _Stage(msgspec.Struct):
+    samples: Count = 1
+
+
 class _Query(msgspec.Struct):
+    stages: list[_Stage] = []
     response_cache: _Cache | None = None
 
 
+class _Admission(msgspec.Struct):
+    max_requests_per_replica: Count
+
+
 class _Settings(msgspec.Struct):
+    admission: _Admission | None = None
+    retry: bool = True
     min_replicas: Replicas = 1
     gpus_per_node: Count = 8
     startup_s: NotNegative = 300.0

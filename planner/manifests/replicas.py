@@ -49,7 +49,7 @@ CACHES = {
     "VLLM_NO_USAGE_STATS": "1",
 }
 # vLLM closes a connection that was idle for 5 s: a router that sends a request on it at that moment gets none back.
-# Longer than any router here keeps one (router.IDLE_S).
+# Longer than any router here keeps one (haproxy.IDLE_S).
 SERVER = {"VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "90"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from planner.provenance import Provenance
 from planner.scenario import Scenario
@@ -11,7 +12,12 @@ from planner.scenario import Scenario
 def assumed_demand(scenario: Scenario) -> Iterator[Provenance]:
     """The load of the day, how queries arrive, and the spare replicas, where the scenario does not say."""
     traffic = scenario.traffic
-    if traffic.peak_qps is None:
+    if traffic.rates is not None:
+        file, told = PurePath(traffic.rates.file).name, traffic.peak_qps is None
+        why = f"{file}: the peak is its highest step, the day the mean of its days, hour by hour"
+        beside = f"{file}: not read, the peak and the day beside it stand"
+        yield Provenance("traffic.rates", "assumed", why if told else beside, errs="unknown")
+    elif traffic.peak_qps is None:
         yield _optimistic("traffic: load of the day", "the run's own rate, kept up for 24 hours")
     elif "day" not in traffic.model_fields_set:
         why = "not given: the peak for 24 hours; quiet hours would make a query dearer"

@@ -61,11 +61,11 @@ def _replicas(axis: Axes, rows: Sequence[Mapping[str, Any]], edges: Sequence[int
     axis.stairs(
         [row["replicas"]["mean"] for row in rows], edges, baseline=None, color=COLOURS[0], label="serving, mean"
     )
-    wanted = [row["perfect_replicas"] for row in rows]
-    if None not in wanted:
+    wanted = [row["perfect"]["mean"] for row in rows if row["perfect"]]
+    if len(wanted) == len(rows):
         axis.stairs(wanted, edges, baseline=None, color=COLOURS[2], linestyle="--", label="perfect scaler")
     axis.set_ylabel("replicas")
-    axis.set_ylim(0, 1.15 * max([*high, *(value for value in wanted if value is not None), 1.0]))
+    axis.set_ylim(0, 1.15 * max([*high, *wanted, 1.0]))
     axis.legend(fontsize="small", ncols=3, loc="upper left")
 
 

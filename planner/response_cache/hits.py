@@ -16,7 +16,8 @@ from planner.scenario.response_cache import QueryPopularity, ResponseCache
 from planner.units import HOURS_PER_DAY, S_PER_HOUR
 
 KEY = "query.response_cache"
-MOMENTS = 12  # of an hour that its look back is averaged over
+MOMENTS = 12  # of an hour, or of a step, that its look back is averaged over
+MOST_RATES = 96  # at which a hit rate is reckoned by itself; of more steps it is read off between so many
 LEAST_UNCACHED = 1e-6  # below it nothing is left to size a fleet for
 
 
@@ -66,8 +67,43 @@ def day_hits(scenario: Scenario) -> DayHits:
         return DayHits(hit_rate, hit_rate)
     found = _day(cache, scenario.traffic.peak_qps, scenario.traffic.day)
     if found.at_peak > 1.0 - LEAST_UNCACHED:
-        rule = "answers every query, so that nothing is left for the model: give ttl_s, or popularity.new_share above 0"
-        raise ScenarioError(f"{KEY}.capacity_queries", cache.capacity_queries, rule)
+        raise _nothing_left(cache)
+    return found
+
+
+def step_hits(scenario: Scenario, edges_s: F64, qps: F64) -> F64:
+    """Hit rates [K] of steps of the users' load: `qps[k]` from `edges_s[k]` to `edges_s[k + 1]`, the first at 0.
+
+    Each step is taken at the mean rate of the `ttl_s` before it, as the hours of `day_hits` are, and before the first
+    one all of them went by, over and over. A step that nobody asked anything for so long before finds nothing. Raises
+    ScenarioError where nothing is left for the model.
+    """
+    cache = scenario.query.response_cache
+    if cache is None or cache.hit_rate is not None:
+        return np.full(len(qps), 0.0 if cache is None or cache.hit_rate is None else cache.hit_rate)
+    hits = _hits_at(cache, looked_back(edges_s, qps, cache.ttl_s))
+    if (qps * (1.0 - hits)).max() < LEAST_UNCACHED * qps.max():
+        raise _nothing_left(cache)
+    return hits
+
+
+def _nothing_left(cache: ResponseCache) -> ScenarioError:
+    rule = "answers every query, so that nothing is left for the model: give ttl_s, or popularity.new_share above 0"
+    return ScenarioError(f"{KEY}.capacity_queries", cache.capacity_queries, rule)
+
+
+def _hits_at(cache: ResponseCache, rates: F64) -> F64:
+    """Hit rates [K] at rates [K] of the users' queries; of more than `MOST_RATES` between neighbours, by the logarithm
+    of the rate, which is right to 1e-4.
+    """
+    most = rates.max()
+    rates = most * np.round(rates / most, 12)
+    known = np.unique(rates[rates > 0])
+    if len(known) > MOST_RATES:
+        known = np.geomspace(known[0], known[-1], MOST_RATES)
+    hits = np.array([steady_at(cache, float(rate)).hit_rate for rate in known])
+    found = np.zeros(len(rates))
+    found[rates > 0] = np.interp(np.log(rates[rates > 0]), np.log(known), hits)
     return found
 
 
@@ -76,33 +112,33 @@ def _day(cache: ResponseCache, peak_qps: float | None, day: tuple[float, ...]) -
     if peak_qps is None:
         rule = f"is required: the hit rate of {KEY}.popularity emerges from it"
         raise ScenarioError("traffic.peak_qps", None, rule, f"{KEY}: {{hit_rate: 0.3}}")
-    rates = [round(peak_qps * of_peak, 12) for of_peak in looked_back(day, cache.ttl_s)]
-    hits = {rate: steady_at(cache, rate).hit_rate for rate in set(rates)}
-    by_hour = tuple(hits[rate] for rate in rates)
-    at_peak = 1.0 - max(of_peak * (1.0 - hit) for of_peak, hit in zip(day, by_hour, strict=True))
+    length_h = None if cache.ttl_s is None else cache.ttl_s / S_PER_HOUR
+    rates = peak_qps * looked_back(np.arange(HOURS_PER_DAY + 1.0), np.array(day), length_h)
+    by_hour = tuple(_hits_at(cache, rates).tolist())
+    # Of several days the mean day has no hour at the peak: its busiest one stands for it.
+    at_peak = 1.0 - max(of_peak * (1.0 - hit) for of_peak, hit in zip(day, by_hour, strict=True)) / max(day)
     of_day = math.fsum(of_peak * hit for of_peak, hit in zip(day, by_hour, strict=True)) / math.fsum(day)
-    return DayHits(at_peak, of_day, None if len(hits) == 1 else by_hour)
+    return DayHits(at_peak, of_day, None if len(set(by_hour)) == 1 else by_hour)
 
 
-def looked_back(day: tuple[float, ...], ttl_s: float | None) -> tuple[float, ...]:
-    """For each hour the mean load (share of the peak) of the `ttl_s` before each of its moments, the day repeating."""
-    if ttl_s is None:
-        return (1.0,) * HOURS_PER_DAY
-    before = np.concatenate(([0.0], np.cumsum(day)))  # load of the day up to each full hour, in hours at the peak
-    whole = float(before[-1])
+def looked_back(edges: F64, load: F64, length: float | None) -> F64:
+    """For each step the mean load [K] of the `length` before each of its moments, the whole repeating.
 
-    def load_up_to(hours: F64) -> F64:
-        turns = np.floor(hours / HOURS_PER_DAY)
-        of_day: F64 = np.interp(hours - turns * HOURS_PER_DAY, np.arange(HOURS_PER_DAY + 1.0), before)
-        return turns * whole + of_day
+    `edges` [K + 1] are the steps' beginnings, from 0, and the end, in the unit of `length`; None looks back at nothing.
+    """
+    if length is None:
+        return np.full(len(load), load.max())
+    end, lasting = float(edges[-1]), np.diff(edges)
+    before = np.concatenate(([0.0], np.cumsum(load * lasting)))
 
-    length_h = ttl_s / S_PER_HOUR
-    moments = (np.arange(MOMENTS) + 0.5) / MOMENTS
-    means = []
-    for hour in range(HOURS_PER_DAY):
-        at = hour + moments
-        means.append(float(np.mean(load_up_to(at) - load_up_to(at - length_h))) / length_h)
-    return tuple(means)
+    def load_up_to(at: F64) -> F64:
+        turns = np.floor(at / end)
+        so_far: F64 = turns * before[-1] + np.interp(at - turns * end, edges, before)
+        return so_far
+
+    at = edges[:-1, None] + lasting[:, None] * (np.arange(MOMENTS) + 0.5) / MOMENTS
+    means: F64 = np.maximum((load_up_to(at) - load_up_to(at - length)).mean(axis=1), 0.0) / length
+    return means
 
 
 def steady_at(cache: ResponseCache, qps: float) -> Steady:

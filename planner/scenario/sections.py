@@ -162,14 +162,17 @@ class Traffic(Section):
     ] = (1.0,) * HOURS_PER_DAY
     """Hourly load as shares of the peak, the largest 1."""
     rates: RateFile | None = None
-    """Rates over one day or more, in place of `peak_qps` and `day`: read by `simulate --days`."""
+    """Rates over one day or more, in place of `peak_qps` and `day`: `simulate --days` runs them, `plan` makes of them
+    the two, which then stand beside `rates` in the scenario of its answer.
+    """
 
     @model_validator(mode="after")
     def _consistent(self) -> Traffic:
-        if max(self.day) != 1:
-            raise broken("the largest of the 24 shares must be 1", "day")
         varied = (("peak_qps", self.peak_qps is not None), ("day", min(self.day) < 1))
-        if self.rates is not None:
+        read = self.rates is not None and self.peak_qps is not None and "day" in self.model_fields_set
+        if max(self.day) != 1 and not read:  # of several days the mean day has no hour at the peak
+            raise broken("the largest of the 24 shares must be 1", "day")
+        if self.rates is not None and not read:
             for key, is_given in varied:
                 if is_given:
                     raise broken("may not stand beside rates, which say the load of every moment", key)
@@ -337,7 +340,7 @@ class Fleet(Section):
     retry_after_s: NotNegative = 0.0
     """From the stop to that."""
     autoscaler: Autoscaler | None = None
-    """Replicas follow the load: read by `simulate --days`."""
+    """Replicas follow the load over the day: run by `simulate --days`, and by `plan` for the cost of its fleet."""
 
     @model_validator(mode="after")
     def _autoscaler_fits(self) -> Fleet:

@@ -49,6 +49,21 @@ class Scaling:
     rule: Rule | None = None
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What an autoscaler wanted, and what came of its starts.
+
+    `changes`: (s, replicas wanted) whenever it changed its mind; `held_back`: looks at which replicas were wanted that
+    had no place beside those that still drained; `given_up`: starts stopped before they served; `unfinished`: starts
+    under way when the last hour ended.
+    """
+
+    changes: tuple[tuple[float, int], ...] = ()
+    held_back: int = 0
+    given_up: int = 0
+    unfinished: int = 0
+
+
 def recommended(total: float, target: float, replicas: int, tolerance: float) -> int:
     """Replicas at which each has the target's share of `total`; as many as there are where that is nearly so."""
     if abs(total / (target * replicas) - 1.0) <= tolerance:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from planner.simulation.kernel_state import Gaps, released
 from planner.simulation.load import Load
-from planner.simulation.quantiles import gap_ms
+from planner.simulation.quantiles import gap_ms, rank
 from planner.specs import Limit
 from planner.units import MS_PER_S, S_PER_HOUR
 
@@ -130,7 +130,7 @@ def statistic_ms(bins: HourBins, gaps: Gaps, hour: int | None, metric: str, perc
         return None
     if percentile is None:
         return math.inf if lost else float(bins.sum_s[row, at].sum()) / inside * MS_PER_S
-    place = max(math.ceil(percentile / 100.0 * (inside + lost)), 1)
+    place = rank(percentile, int(inside + lost)) + 1
     if place > inside:
         return math.inf
     found = int(np.searchsorted(np.cumsum(counts), place))

@@ -46,6 +46,7 @@ class DayFold(NamedTuple):
     paid_s: F64  # [H] replica-seconds that are paid for: those, and of replicas that start or drain
     serving: NDArray[np.int64]  # [H, 2] fewest and most replicas that served
     preemptions: int
+    rejected: F64 | None = None  # [H] queries that found no room; None where there is room for any number
 
 
 def run_streams(

@@ -14,13 +14,11 @@ NUMBERS = 1 << 40  # a draw is below so many times the replicas: its remainder i
 def draws(load: Load, replicas: int, routing: str, rng: np.random.Generator) -> I64:
     """A number for each request [N] whose remainder by `replicas` is its first choice; empty where nothing is drawn.
 
-    session_affinity: the turns of a session have the same one. Without sessions the prompts that begin alike have, if
-    there are several such groups; else every call has its own.
+    session_affinity: the turns of a session have the same one. Without sessions the prompts of a stage that begin
+    alike have, if it has several such groups; in any other stage every call has its own.
     """
     if routing == "session_affinity":
-        owner, owners = _owners(load)
-        drawn: I64 = rng.integers(0, replicas * NUMBERS, owners)[owner]
-        return drawn
+        return _by_owner(load, replicas * NUMBERS, rng)
     if routing == "power_of_two":
         return _by_call(load, replicas * NUMBERS, rng)
     if routing == "random":  # further replicas are asked for only where some do not serve
@@ -36,21 +34,39 @@ def _by_call(load: Load, below: int, rng: np.random.Generator) -> I64:
     return drawn
 
 
-def _owners(load: Load) -> tuple[I64, int]:
-    """For each request whose number it takes, and how many such owners there are: sessions, prefix groups or calls."""
+def _by_owner(load: Load, below: int, rng: np.random.Generator) -> I64:
+    """A random number for each request, the turns of a session or a group of prompts together, else those of a call."""
     if load.follows is not None and (load.follows >= 0).any():
         begin = np.where(load.follows < 0, np.arange(load.queries), load.follows)
         while (begin[begin] != begin).any():  # each time twice as far back
             begin = begin[begin]
-        return np.repeat(begin, load.width), load.queries
-    if load.prefixes is not None and len(load.prefixes.chain_segment):
-        start = load.prefixes.chain_start
-        has_one = start[1:] > start[:-1]
-        group = load.prefixes.chain_segment[np.minimum(start[:-1], len(load.prefixes.chain_segment) - 1)]
-        groups = len(load.prefixes.segment_tokens)
-        if has_one.all() and len(np.unique(group)) > 1:
-            return group[leaders(load)].astype(np.int64), groups
-    return leaders(load), load.requests
+        drawn: I64 = rng.integers(0, below, load.queries)[np.repeat(begin, load.width)]
+        return drawn
+    owner, group = leaders(load), _groups(load)
+    grouped = group >= 0
+    drawn = np.empty(load.requests, np.int64)
+    if grouped.any():
+        drawn[grouped] = rng.integers(0, below, group.max() + 1)[group[grouped]]
+    if not grouped.all():
+        drawn[~grouped] = rng.integers(0, below, load.requests)[owner[~grouped]]
+    return drawn
+
+
+def _groups(load: Load) -> I64:
+    """The segment that each request [N] begins with, -1 = its stage has no groups: all begin alike, or some as none."""
+    group = np.full((load.queries, load.width), -1)
+    if load.prefixes is None or len(load.prefixes.chain_segment) == 0:
+        return group.ravel()
+    start, segment = load.prefixes.chain_start, load.prefixes.chain_segment
+    has_one = start[1:] > start[:-1]
+    first = np.where(has_one, segment[np.minimum(start[:-1], len(segment) - 1)], -1)
+    first = first[leaders(load)].reshape(group.shape)
+    ends = np.cumsum([stage.requests for stage in load.stages])
+    for stage, end in zip(load.stages, ends, strict=True):
+        calls = first[:, end - stage.requests : end]
+        if (calls >= 0).all() and (calls != calls[0, 0]).any():
+            group[:, end - stage.requests : end] = calls
+    return group.ravel()
 
 
 def assigned(load: Load, ready_s: NDArray[np.float64], replicas: int, drawn: I64) -> I64:

@@ -10,39 +10,37 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.simulation.fleet_events import DECIDE, END, LOSE, READY
 from planner.simulation.fleet_heap import push
-from planner.simulation.fleet_loops import run_alone
+from planner.simulation.fleet_replicas import bring_one
 from planner.simulation.fleet_world import (
+    DECIDE,
     DRAINING,
+    LOSE,
     NOWHERE,
     OFF,
     PARKED,
+    READY,
     SERVING,
     STARTING,
     Client,
     Desk,
     Paces,
     Queries,
-    costs_of,
 )
 from planner.simulation.kernel_state import (
     ABORTED,
     FINISHED,
     PENDING,
-    SCALARS,
     Costs,
     Gaps,
     Replicas,
     Requests,
     Settings,
 )
+from planner.simulation.kernel_tables import LEDGER
 from planner.simulation.operations import Change, Control
 from planner.simulation.prefix_index import forget_replica
 from planner.simulation.routing import Router
-
-LEDGER = SCALARS.names[SCALARS.names.index("steps") :]  # type: ignore[index,union-attr]
-NOBODY = np.zeros(0, np.int64)  # no requests
 
 
 class Fleet(NamedTuple):
@@ -61,11 +59,11 @@ class Fleet(NamedTuple):
     marks: NDArray[np.void]
     blank: Replicas  # one idle replica
     control: Control
-    draining: NDArray[np.int64]  # [R] the change that makes each drain, -1 = none
+    chain: NDArray[np.int64]  # [R] the change that is under way at each, or whose successor is to come; -1 = none
     on_since_s: NDArray[np.float64]  # [R]
     on_s: NDArray[np.float64]  # [R] up to when it was last put off
     lost_tokens: NDArray[np.int64]  # [R]
-    changed_s: NDArray[np.float64]  # [changes] when each happened
+    changed_s: NDArray[np.float64]  # [changes] when each happened, or was passed over
 
 
 def begin(f: Fleet) -> None:
@@ -76,12 +74,22 @@ def begin(f: Fleet) -> None:
 
 
 def operate(f: Fleet, k: int, t: float) -> None:
-    """Change k happens at time t. What cannot be (one that is off cannot drain) counts as done."""
+    """Change k happens at time t. What cannot be counts as done.
+
+    But what does not serve is not restarted: with its drain all that was to follow at this replica is passed over.
+    """
+    if np.isfinite(f.changed_s[k]):  # passed over while it was due
+        return
     change = f.control.changes[k]
     r, state = change.replica, f.router.member[change.replica]
     f.changed_s[k] = t
-    if change.what == "drain" and state == SERVING:
-        drain(f, r, t, k)
+    if f.chain[r] >= 0 and f.control.changes[f.chain[r]].then == k:
+        f.chain[r] = -1
+    if change.what == "drain":
+        if state == SERVING:
+            drain(f, r, t, k)
+        else:
+            _pass_over(f, k, t)
         return
     if change.what == "stop" and state != OFF:
         stop(f, r, t)
@@ -112,10 +120,16 @@ def put_on(f: Fleet, r: int, t: float) -> None:
     counters[PARKED] = 0
 
 
+def parked(f: Fleet) -> int:
+    """Requests that wait at the router. Who was given up there waits no more, though the desk still has it."""
+    at_desk = f.desk.parked[: f.desk.counters[PARKED]]
+    return int((f.q.rows["status"][at_desk] == PENDING).sum())
+
+
 def drain(f: Fleet, r: int, t: float, change: int = -1) -> None:
     """Replica r gets nothing new, and is off when it has nothing left; then `change` is done."""
     f.router.member[r] = DRAINING
-    f.draining[r] = change
+    f.chain[r] = change
     put_off_drained(f, t)
 
 
@@ -125,12 +139,16 @@ def put_off_drained(f: Fleet, t: float) -> None:
         row = f.p.scalars[r]
         if row["outstanding"] == 0 and (row["now"] <= t or row["finished_now"] == 0):
             _put_off(f, int(r), t)
+            change, f.chain[r] = int(f.chain[r]), -1
+            if change >= 0:
+                _done(f, change, t)
 
 
 def stop(f: Fleet, r: int, t: float) -> None:
     """Replica r stops: what it has in hand begins again elsewhere, or its query is lost.
 
-    The step in hand is lost too: what would have ended with it has not.
+    The step in hand is lost too: what would have ended with it has not. A restart that it was in the middle of is
+    broken off, and goes on to the next replica.
     """
     bring(f, r, t)
     rows, desk, width = f.q.rows, f.desk, f.client.width
@@ -140,6 +158,9 @@ def stop(f: Fleet, r: int, t: float) -> None:
     rows["status"][undone] = np.where(f.queries.remaining[undone // width] > 0, PENDING, ABORTED)
     lost = np.flatnonzero(mine & (rows["status"] == PENDING))
     _put_off(f, r, t)
+    change, f.chain[r] = int(f.chain[r]), -1
+    if change >= 0:
+        _pass_over(f, change, t)
     untold = np.ones(len(lost), np.bool_) if f.control.retry else rows["first_token_s"][lost] > t
     rows["first_token_s"][lost[untold]] = np.nan
     rows["last_token_s"][lost] = np.nan
@@ -169,13 +190,7 @@ def set_pace(f: Fleet, r: int, t: float, change: Change) -> None:
 
 def bring(f: Fleet, r: int, t: float) -> None:
     """Run replica r up to time t and turn its completions into events."""
-    pace = f.desk.pace[r]
-    costs = f.c if pace < 0 else costs_of(f.paces, int(pace))
-    run_alone(f.p, f.q, f.st, costs, f.g, r, NOBODY, t)
-    scalars = f.p.scalars
-    while (i := scalars["done"][r]) >= 0:
-        push(f.desk.events, f.desk.counters, f.q.rows["last_token_s"][i], END, i)
-        scalars["done"][r] = f.q.rows["link"][i]
+    bring_one(*f[:6], f.desk, r, t)
 
 
 def _held_tokens(f: Fleet, r: int) -> int:
@@ -191,14 +206,11 @@ def _held_tokens(f: Fleet, r: int) -> int:
 
 
 def _put_off(f: Fleet, r: int, t: float) -> None:
-    """Replica r is off and as it was made, but for its clock and its ledger; if it drained, that is done.
-
-    A step in hand is cut off at t: its seconds beyond that are taken off `busy_s`; its tokens and its share of the
-    other integrals stay.
-    """
+    """Replica r is off and as it was made, but for its clock and its ledger. A step in hand is cut off at t."""
     scalars = f.p.scalars
+    _cut_off(scalars[r : r + 1], t, f.st)
+    _cut_off(f.marks[:, r], t, f.st)  # those since the step began have it whole
     kept = {name: scalars[name][r].copy() for name in LEDGER}
-    kept["busy_s"] -= max(float(scalars["now"][r]) - t, 0.0)
     scalars[r] = f.blank.scalars[0]
     for name, value in kept.items():
         scalars[name][r] = value
@@ -210,14 +222,39 @@ def _put_off(f: Fleet, r: int, t: float) -> None:
     f.desk.wake[r] = np.inf
     f.router.member[r] = OFF
     f.on_s[r] += t - f.on_since_s[r]
-    change = int(f.draining[r])
-    f.draining[r] = -1
-    if change >= 0:
-        _done(f, change, t)
+
+
+def _cut_off(ledgers: NDArray[np.void], t: float, st: Settings) -> None:
+    """Take off `ledgers`, which have the step in hand whole, what it would have been beyond time t.
+
+    Its tokens stay, and so does, in the integral over KV blocks, what was freed by those that ended with it.
+    """
+    beyond_s = np.maximum(ledgers["now"] - t, 0.0)
+    running = ledgers["n_running"] + (
+        0 if st.lagged else ledgers["finished_now"]
+    )  # lagged: they still have their seats
+    ledgers["busy_s"] -= beyond_s
+    ledgers["running_s"] -= beyond_s * running
+    ledgers["waiting_s"] -= beyond_s * ledgers["n_waiting"]
+    ledgers["kv_block_s"] -= beyond_s * (st.usable_blocks - ledgers["plain_free"] - ledgers["cached_free"])
+    ledgers["now"] = np.minimum(ledgers["now"], t)
 
 
 def _done(f: Fleet, k: int, t: float) -> None:
     """Change k is done: the one that follows it is due."""
     change = f.control.changes[k]
     if change.then >= 0:
+        if f.control.changes[change.then].replica == change.replica:
+            f.chain[change.replica] = k
         push(f.desk.events, f.desk.counters, t + change.then_s, DECIDE, change.then)
+
+
+def _pass_over(f: Fleet, k: int, t: float) -> None:
+    """What was to follow change k at its replica does not happen: the next replica's turn has come."""
+    changes = f.control.changes
+    following = changes[k].then
+    while following >= 0 and changes[following].replica == changes[k].replica and np.isnan(f.changed_s[following]):
+        f.changed_s[following] = t
+        following = changes[following].then
+    if following >= 0:
+        push(f.desk.events, f.desk.counters, t, DECIDE, following)

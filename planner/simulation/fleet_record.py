@@ -22,7 +22,7 @@ class FleetRun:
 
     Times in seconds from the start of the run. NaN = it never happened. `ledger` has one row a replica with the
     fields of `kernel_state.SCALARS` from `steps` on. `steady` has the same as they stood when the last query of an
-    open, single-stage load arrived: means over time are taken from it, since a run's drain says nothing of the load.
+    open load reached the engines: means over time are taken from it, since a run's drain says nothing of the load.
     With sessions it is what was added to it from the first counted query to the last session's first turn: before, only
     early turns are under way.
     A replica that stopped has everything in its ledger that it did, the work that was lost with it too. Work that was

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.simulation.autoscaler import Rule, Scaling, recommended, scheduled, stabilised
-from planner.simulation.fleet_events import DECIDE, MARK
 from planner.simulation.fleet_heap import push
-from planner.simulation.fleet_operations import Fleet, boot, drain, put_off_drained, put_on
-from planner.simulation.fleet_world import OFF, PARKED, SERVING, STARTING
+from planner.simulation.fleet_operations import Fleet, boot, drain, parked, put_off_drained, put_on
+from planner.simulation.fleet_world import DECIDE, MARK, OFF, SERVING, STARTING
 from planner.units import S_PER_HOUR
 
 HOUR, STARTED, LOOK = 0, 1, 2  # what a moment is for; of one instant in this order
@@ -38,7 +37,11 @@ class Watch:
     served_s: F64  # [H] replica-seconds
     paid_s: F64  # [H] likewise, those of replicas that start or drain too
     serving: NDArray[np.int64]  # [H, 2] fewest and most replicas that served
+    wanted: int  # replicas, as of the latest look
     changes: list[tuple[float, int]] = field(default_factory=list)  # (s, replicas wanted) of looks that changed it
+    held_back: int = 0  # looks at which some were wanted and all places were taken by replicas that still drained
+    given_up: int = 0  # starts that were stopped before they served
+    unfinished: int = 0  # starts under way at the end of the last hour
     served_until: tuple[float, float] = (0.0, 0.0)  # replica-seconds served, and up to when
 
 
@@ -56,6 +59,7 @@ def begin_watch(f: Fleet, scaling: Scaling) -> Watch:
         served_s=np.zeros(hours),
         paid_s=np.zeros(hours),
         serving=np.full((hours, 2), serving, np.int64),
+        wanted=serving,
     )
     if rule is not None:
         heapq.heappush(watch.moments, (rule.interval_s, LOOK, 0))
@@ -110,6 +114,8 @@ def _end_hour(f: Fleet, watch: Watch, hour: int, t: float) -> None:
     watch.paid_s[hour] = (f.on_s + np.where(on, t - f.on_since_s, 0.0)).sum()
     if hour + 1 < len(watch.serving):
         watch.serving[hour + 1] = (f.router.member == SERVING).sum()
+    else:
+        watch.unfinished = int((f.router.member == STARTING).sum())
 
 
 def _serve(f: Fleet, watch: Watch, t: float) -> None:
@@ -148,14 +154,17 @@ def load_of(f: Fleet, watch: Watch, rule: Rule, t: float) -> float:
         if rule.kind == "requests":  # what ends with the step in hand has not ended yet
             held = held + np.where(scalars["now"] > t, scalars["finished_now"], 0)
         else:
-            held = held - scalars["n_running"]
-        total = float(held[serve].sum()) + float(f.desk.counters[PARKED])
+            held = held - scalars["n_running"] + scalars["n_ended"]  # who has ended may keep its seat for a step
+        total = float(held[serve].sum()) + parked(f)
     watch.last_busy_s[:] = busy_s
     return total
 
 
 def _look(f: Fleet, watch: Watch, rule: Rule, t: float) -> None:
-    """Start or stop what is wanted more or less: to start takes time, to stop is to drain."""
+    """Start or stop what is wanted more or less: to start takes time, to stop is to drain.
+
+    What is wanted and finds no free place is tried again at each look, and is one wish all that time.
+    """
     member = f.router.member
     there = int(((member == SERVING) | (member == STARTING)).sum())
     if rule.kind == "schedule":
@@ -167,26 +176,29 @@ def _look(f: Fleet, watch: Watch, rule: Rule, t: float) -> None:
         watch.recent.popleft()
     wanted = stabilised(wish, there, (count for _, count in watch.recent))
     watch.recent.append((t, wish))
-    if wanted != there:
+    if wanted != watch.wanted:
         watch.changes.append((t, wanted))
+        watch.wanted = wanted
+    if wanted != there:
         _serve(f, watch, t)
-        for _ in range(there, wanted):
-            _start_one(f, watch, rule, t)
+        started = [_start_one(f, watch, rule, t) for _ in range(there, wanted)]
+        watch.held_back += not all(started)
         for _ in range(wanted, there):
             _stop_one(f, watch, t)
         _note_range(f, watch, t)
     heapq.heappush(watch.moments, (t + rule.interval_s, LOOK, 0))
 
 
-def _start_one(f: Fleet, watch: Watch, rule: Rule, t: float) -> None:
-    """While all places are taken by replicas that drain none is started: the next look tries again."""
+def _start_one(f: Fleet, watch: Watch, rule: Rule, t: float) -> bool:
+    """Whether one could be started: while all places are taken by replicas that drain, none can."""
     free = np.flatnonzero(f.router.member == OFF)
     if len(free) == 0:
-        return
+        return False
     r = int(free[0])
     boot(f, r, t)
     watch.up_s[r] = t + rule.startup_s
     heapq.heappush(watch.moments, (t + rule.startup_s, STARTED, r))
+    return True
 
 
 def _stop_one(f: Fleet, watch: Watch, t: float) -> None:
@@ -198,5 +210,6 @@ def _stop_one(f: Fleet, watch: Watch, t: float) -> None:
     if len(starting):  # nothing is in it
         f.on_s[r] += t - f.on_since_s[r]
         member[r] = OFF
+        watch.given_up += 1
     else:
         drain(f, r, t)

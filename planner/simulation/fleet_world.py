@@ -15,6 +15,10 @@ TIMED_OUT, REJECTED, LOST = 1, 2, 3
 OFF, SERVING, DRAINING, STARTING = 0, 1, 2, 3
 # In `Desk.replica`: not at any yet, or no more.
 NOWHERE = -1
+# Kinds of event. Those of one instant are handled in the order in which they came up. SEND, DEADLINE and LOSE concern a
+# query, END and READY a request, MARK an instant at which the ledgers are asked for, DECIDE whatever the caller means.
+END, SEND, READY, DEADLINE, MARK, LOSE, DECIDE = 0, 1, 2, 3, 4, 5, 6
+NOBODY = np.zeros(0, np.int64)  # no requests
 
 
 class Client(NamedTuple):
@@ -29,7 +33,7 @@ class Client(NamedTuple):
     think_s: Array  # [Q] or empty
     follows: Array  # [Q] or empty: the query that each follows, -1 = none
     follower: Array  # [Q] or empty: the query that follows each, -1 = none
-    marks_s: Array  # [M] ascending
+    marks_s: Array  # [M]
     max_in_flight: int
     timeout_s: float
     frontend_s: float
@@ -94,12 +98,6 @@ def make_paces(cost: StepCost, factors: list[float]) -> Paces:
         np.array([row.ranks_tokens_s for row in rows]).reshape(-1, len(base.tokens_s)),
         np.array([row[2:-1] for row in rows], np.float64).reshape(-1, len(base) - 3),
     )
-
-
-def costs_of(paces: Paces, k: int) -> Costs:
-    """Row k of the paces, outside of compiled code."""
-    a, b, window, c, d, e, f = (float(number) for number in paces.numbers[k])
-    return Costs(paces.tokens_s[k], paces.requests_s[k], a, b, int(window), c, d, e, f, paces.ranks_tokens_s[k])
 
 
 @inlined

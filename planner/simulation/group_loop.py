@@ -8,12 +8,12 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.simulation.fleet_world import NOBODY
 from planner.simulation.kernel_group import advance_group, wake_group_s
 from planner.simulation.kernel_queue import enqueue
 from planner.simulation.kernel_state import Array, Costs, Gaps, Replicas, Requests, Settings, inlined, released
-from planner.simulation.ranks import choose_rank, unfinished
-
-NOBODY = np.zeros(0, np.int64)
+from planner.simulation.ranks import choose_rank
+from planner.simulation.routing import unfinished
 
 
 def run_groups(
@@ -52,7 +52,7 @@ def least_loaded_group(p: Replicas, ranks: int, t: float, turn: int) -> int:
         group = (turn + k) % groups
         load = 0
         for r in range(group * ranks, (group + 1) * ranks):
-            load += unfinished(p, r, t)
+            load += unfinished(p.scalars, r, t)
         if best < 0 or load < fewest:
             best, fewest = group, load
     return best

@@ -1,13 +1,12 @@
-"""The kernel's columns and settings: arrays and numbers only, so that compiled code can be cached on disk.
+"""What the kernel works on, and how it is compiled: arrays and numbers only, so that machine code is kept on disk.
 
-Arrays of `Replicas` have the replica as first axis; one replica's scheduler is row r of each.
+Arrays of `Replicas` have the replica as first axis; one replica's scheduler is row r of each. The columns of the rows
+are `kernel_tables`'.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -15,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from planner.coefficients import StepCost
+from planner.simulation.kernel_tables import BUCKET, NODE, REQUEST, SCALARS, SEAT
 from planner.simulation.load import SharedBlocks
 from planner.specs import SchedulerConfig
 
@@ -41,20 +41,6 @@ def inlined(function: F) -> F:
 def released(function: F) -> F:
     """Compile a function that may allocate; it runs without the interpreter's lock."""
     return cast(F, njit(cache=True, nogil=True)(function))
-
-
-def _sources() -> str:
-    """A mark of all compiled source text.
-
-    numba keeps machine code on disk until the file of the function changes. That the code of another file went into it
-    escapes it, and stale code would read today's columns by yesterday's layout. A column named by this mark, in the
-    table that every cached function takes, makes old code a stranger.
-    """
-    here = Path(__file__).parent
-    texts = [path.read_bytes() for path in sorted(here.glob("*.py"))]
-    marks = (b"\n@compiled", b"\n@inlined", b"\n@released")
-    compiled_texts = [text for text in texts if any(mark in text for mark in marks)]
-    return hashlib.sha256(b"".join(compiled_texts)).hexdigest()[:16]
 
 
 # Status of a request.
@@ -124,147 +110,6 @@ class Replicas(NamedTuple):
     copies: Array  # [R, seats · shared_per_seat] node of each shared block a seat owns
     nodes: Array  # [R, usable_blocks] of NODE
     buckets: Array  # [R, a power of two] of BUCKET
-
-
-REQUEST = np.dtype(
-    [
-        ("ready_s", "f8"),  # when the engine sees it
-        ("first_token_s", "f8"),
-        ("last_token_s", "f8"),
-        ("shared_start", "i8"),
-        ("survivor", "i8"),  # node of its cached blocks that outlived a preemption, -1 = none
-        ("shared_count", "i4"),
-        ("prompt", "i4"),
-        ("output", "i4"),
-        ("generated", "i4"),  # tokens delivered before its latest preemption
-        ("link", "i4"),  # next in its replica's queue; after its end, next in the replica's list of completions
-        ("flags", "u1"),
-        ("status", "i1"),
-    ],
-    align=True,
-)
-
-# The last six columns are lists that have room for one entry a seat. What is handed to functions is as wide as any
-# index, here and elsewhere: numba compiles a function once for each width that it is called with.
-SEAT = np.dtype(
-    [
-        ("order", "i8"),  # admission number: the running list is sorted by it
-        ("offset", "i8"),  # computed tokens (prefilling), or computed tokens - decode steps of the replica (decoding)
-        ("event_at", "i8"),  # decode step at which it finishes or its context fills the attention window
-        ("finish_at", "i8"),
-        ("request", "i4"),
-        ("previous", "i4"),
-        ("following", "i4"),
-        ("scheduled", "i4"),
-        ("held", "i4"),  # shared blocks it owns
-        ("decoding", "u1"),
-        ("chained", "u1"),  # its generated tokens will fill blocks that others may hit
-        ("stalled", "u1"),  # decoding, but left out of the last step
-        ("over", "u1"),  # its last token is out, but an asynchronous scheduler learns of it a step later
-        ("heap", "i8"),
-        ("due", "i8"),
-        ("free_seat", "i8"),
-        ("preempted", "i8"),
-        ("batch", "i8"),  # seats with prefill work in this step, in list order
-        ("ended", "i8"),  # seats that finish in this step; under asynchronous scheduling kept through the next
-    ],
-    align=True,
-)
-
-NODE = np.dtype(
-    [
-        ("content", "i4"),  # shared content, or RUN / OWNED - i
-        ("count", "i4"),  # owners of a shared block, or blocks in a run
-        ("previous", "i4"),
-        ("following", "i4"),
-        ("sibling", "i4"),  # next of the same bucket
-    ]
-)
-
-# Copies of shared content by the low bits of its number, in the order in which they were hashed.
-BUCKET = np.dtype([("first", "i4"), ("last", "i4")])
-
-SCALARS = np.dtype(
-    [
-        (f"sources_{_sources()}", "i8"),
-        # clock
-        ("now", "f8"),
-        ("horizon", "f8"),  # arrivals up to here may be admitted
-        ("started", "f8"),  # when the step in hand began
-        # running list and heap of decode events
-        ("first", "i8"),
-        ("last", "i8"),
-        ("n_running", "i8"),
-        ("n_prefilling", "i8"),
-        ("n_decoding", "i8"),
-        ("n_counted", "i8"),
-        ("n_stalled", "i8"),
-        ("n_chained", "i8"),
-        ("heap_size", "i8"),
-        ("n_free_seats", "i8"),
-        ("admissions", "i8"),
-        ("decode_steps", "i8"),
-        ("context", "i8"),
-        ("windowed", "i8"),
-        ("growing", "i8"),
-        # waiting queue
-        ("queue_head", "i8"),
-        ("queue_tail", "i8"),
-        ("unseen", "i8"),
-        ("n_waiting", "i8"),
-        ("n_preempted", "i8"),
-        ("blocked", "i8"),
-        ("left_waiting", "i8"),
-        ("done", "i8"),
-        ("outstanding", "i8"),
-        ("finished_now", "i8"),
-        ("stuck", "i8"),
-        # KV pool
-        ("plain_free", "i8"),
-        ("cached_free", "i8"),
-        ("lru_head", "i8"),
-        ("lru_tail", "i8"),
-        ("free_node", "i8"),
-        ("nodes_used", "i8"),
-        # the step in hand
-        ("n_batch", "i8"),
-        ("n_ended", "i8"),
-        ("step_preemptions", "i8"),
-        ("step_over", "i8"),
-        ("step_tokens", "i8"),
-        ("step_requests", "i8"),
-        ("step_decodes", "i8"),
-        ("step_context", "i8"),
-        ("step_windowed", "i8"),
-        ("walked", "i8"),
-        ("step_attention_s", "f8"),
-        # the jump in hand: what its first step has taken, and what leaves after it
-        ("paid_blocks", "i8"),
-        ("leaving_blocks", "i8"),
-        ("leaving_seats", "i8"),
-        # the step or jump in hand of a rank among others: what it would take alone
-        ("own_s", "f8"),
-        ("line_base_s", "f8"),
-        ("line_slope_s", "f8"),
-        # ledger
-        ("steps", "i8"),
-        ("busy_s", "f8"),
-        ("running_s", "f8"),
-        ("waiting_s", "f8"),
-        ("kv_block_s", "f8"),
-        ("kv_peak_blocks", "i8"),
-        ("prefill_tokens", "i8"),
-        ("decode_tokens", "i8"),
-        ("context_tokens", "i8"),
-        ("preemptions", "i8"),
-        ("queried_tokens", "i8"),
-        ("hit_tokens", "i8"),
-        ("requeried_tokens", "i8"),
-        ("rehit_tokens", "i8"),
-        ("evicted_blocks", "i8"),
-    ],
-    align=True,
-)
 
 
 def make_settings(config: SchedulerConfig, shared: SharedBlocks) -> Settings:

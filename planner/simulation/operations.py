@@ -21,7 +21,9 @@ class Change:
     - pace: from its next step on every step takes `factor` times as long as the step cost says.
 
     `at_s` counts from the start of the run; inf = it comes `then_s` after the change that names it as `then` (its place
-    in the list) is done. A drain is done when the replica is off, anything else at once.
+    in the list) is done. A drain is done when the replica is off, anything else at once. Drain, boot, start in a chain
+    are a restart: if a replica does not serve, or stops meanwhile, what is left of the chain at this replica does not
+    happen, and what it names of another one is due at once.
     """
 
     at_s: float

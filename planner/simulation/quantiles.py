@@ -11,6 +11,7 @@ from planner.simulation.kernel_state import GAP_FLOOR_S, GAP_WIDTH
 from planner.units import MS_PER_S
 
 F64 = NDArray[np.float64]
+ROUNDING = 1e-9  # 99.9 % of 1,000 values are 999 of them, whatever the last bit says
 
 
 def quantile(values: F64, percentile: float) -> float:
@@ -21,7 +22,7 @@ def quantile(values: F64, percentile: float) -> float:
 
 def rank(percentile: float, count: int) -> int:
     """Place of that quantile among `count` values in ascending order."""
-    return max(math.ceil(percentile / 100.0 * count) - 1, 0)
+    return max(math.ceil(percentile * count / 100.0 - ROUNDING) - 1, 0)
 
 
 def gap_quantile_s(counts: F64, share: float) -> float | None:
@@ -29,7 +30,7 @@ def gap_quantile_s(counts: F64, share: float) -> float | None:
     total = counts.sum()
     if total == 0:
         return None
-    at = int(np.searchsorted(np.cumsum(counts), share * total))
+    at = int(np.searchsorted(np.cumsum(counts), share * total - ROUNDING))
     return GAP_FLOOR_S * math.exp((at + 0.5) * GAP_WIDTH)
 
 

@@ -11,15 +11,9 @@ usage from reports; here they are those of the last step boundary.
 from __future__ import annotations
 
 from planner.simulation.kernel_state import Replicas, Settings, inlined
+from planner.simulation.routing import unfinished
 
 WAITING_WEIGHT, HALF_FULL = 6.0, 0.5  # vLLM's
-
-
-@inlined
-def unfinished(p: Replicas, r: int, t: float) -> int:
-    """Requests sent to rank r whose last token is not out at time t."""
-    s = p.scalars[r]
-    return s.outstanding + s.finished_now if s.now > t else s.outstanding  # the step in hand ends later
 
 
 @inlined
@@ -31,7 +25,7 @@ def choose_rank(p: Replicas, st: Settings, t: float, first: int, count: int, tur
         s = p.scalars[r]
         used = st.usable_blocks - s.plain_free - s.cached_free
         pressure = max(0.0, used / st.usable_blocks - HALF_FULL)
-        load = max(unfinished(p, r, t), s.n_waiting + s.n_running) + WAITING_WEIGHT * s.n_waiting * pressure
+        load = max(unfinished(p.scalars, r, t), s.n_waiting + s.n_running) + WAITING_WEIGHT * s.n_waiting * pressure
         if best < 0 or load < least:
             best, least = r, load
     return best

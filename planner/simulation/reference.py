@@ -1,4 +1,4 @@
-"""The scheduler of one vLLM replica in plain Python: this file is the specification.
+"""The scheduler of one vLLM replica in plain Python: this file and `reference_*` are the specification.
 
 It follows vLLM 0.32.0's V1 scheduler (`v1/core/sched/scheduler.py`) under `fcfs`, without speculative decoding, for
 models with one full-attention KV group. `tests/scheduler_cases.json` holds what vLLM's own scheduler did, step by
@@ -8,12 +8,12 @@ Where to find a rule:
 
     who runs next, and how many tokens      Scheduler.schedule, pass 1 and pass 2
     prompts cut short                       Scheduler._chunk_limit, and "chunk" in both passes
-    a running request needs a block         Scheduler._grow
     who is preempted, and what it loses     Scheduler._preempt_last
-    may a waiting request come in           Scheduler._admit
-    what can be hit                         Scheduler._find_cached, Scheduler._publish
     tokens, the end of a request            Scheduler.update
-    results that are not in yet             _Live.owed, _Live.stale
+    a running request needs a block         reference_cache.Cache.grow
+    may a waiting request come in           reference_cache.Cache.admit
+    what can be hit                         reference_cache.Cache.find, reference_cache.Cache.publish
+    results that are not in yet             reference_live.Live.owed, reference_live.Live.stale
     the free queue, eviction, duplicates    reference_blocks.BlockPool
     what goes in and what comes out         reference_records
 
@@ -30,46 +30,14 @@ that was under way, and a call may schedule nothing at all.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
-from dataclasses import dataclass, field
 
 from planner.errors import InputError
-from planner.simulation.reference_blocks import BlockPool
+from planner.simulation.reference_cache import Cache
+from planner.simulation.reference_live import Live
 from planner.simulation.reference_records import Admission, Counters, Outcome, Request, RequestId, Scheduled, Step
 from planner.specs import SchedulerConfig
 
 __all__ = ["Admission", "Counters", "Outcome", "Request", "RequestId", "Scheduled", "Scheduler", "Step"]
-
-
-@dataclass(eq=False)
-class _Live:
-    """A request inside the scheduler."""
-
-    request: Request
-    outputs: int = 0  # tokens generated so far; preemption keeps them
-    computed: int = 0  # tokens whose KV is written, counted when they are scheduled
-    in_flight: int = 0  # steps with a share of it whose results are not in yet
-    owed: int = 0  # tokens that those will give: `computed` may run after them as if they were there
-    stale: int = 0  # those of `in_flight` from before a preemption: their tokens come, but nothing is owed for them
-    prefilling: bool = True  # the last step left `computed` short of `tokens`
-    preempted: bool = False  # at least once
-    blocks: list[int] = field(default_factory=list)
-    published: int = 0  # how many of `blocks` carry a name
-
-    @property
-    def tokens(self) -> int:
-        """Prompt and the outputs that have come in: with `owed`, what `computed` runs after."""
-        return self.request.prompt_tokens + self.outputs
-
-    @property
-    def all_asked_for(self) -> bool:
-        """The last token that the client allows is under way, so no further step is needed."""
-        return self.owed > 0 and self.outputs + self.owed >= self.request.most_tokens
-
-    def name(self, block: int) -> Hashable:
-        """Content of its block number `block`."""
-        shared = self.request.blocks
-        return shared[block] if block < len(shared) else (self.request.id, block)
 
 
 class Scheduler:
@@ -82,10 +50,10 @@ class Scheduler:
     def __init__(self, config: SchedulerConfig) -> None:
         self.config = config
         self.counters = Counters()
-        self._pool = BlockPool(config.num_blocks)
-        self._live: dict[RequestId, _Live] = {}
-        self._running: list[_Live] = []  # in order of admission
-        self._waiting: deque[_Live] = deque()
+        self._cache = Cache(config)
+        self._live: dict[RequestId, Live] = {}
+        self._running: list[Live] = []  # in order of admission
+        self._waiting: deque[Live] = deque()
         self._left_waiting = False  # the last step that was free to admit left requests in the queue
 
     # --- between steps ---
@@ -104,7 +72,7 @@ class Scheduler:
                 f"must be 1 to max_model_len - 1 (= {longest}): an answer needs at least one token",
                 str(min(max(request.prompt_tokens, 1), longest)),
             )
-        live = _Live(request)
+        live = Live(request)
         self._live[request.id] = live
         self._waiting.append(live)
 
@@ -147,13 +115,13 @@ class Scheduler:
             if chunk == 0:
                 continue
             # --- preemption: the last running request goes, until this one fits or has itself been the last ---
-            fits = self._grow(live, chunk)
+            fits = self._cache.grow(live, chunk)
             while not fits:
                 victim = self._preempt_last()
                 step.preempted.append(victim.request.id)
                 if victim is live:
                     break
-                fits = self._grow(live, chunk)
+                fits = self._cache.grow(live, chunk)
             if not fits:
                 break
             step.scheduled.append(self._share(live, live.computed, chunk, decode=not live.prefilling))
@@ -164,7 +132,7 @@ class Scheduler:
         if not step.preempted:
             while self._waiting and budget > 0 and len(self._running) < config.seats:
                 live = self._waiting[0]
-                hits = self._find_cached(live)
+                hits = self._cache.find(live)
                 cached = len(hits) * config.block_size  # costs no budget
                 missing = live.tokens - cached
                 if defer and missing > 1:
@@ -174,7 +142,7 @@ class Scheduler:
                 if chunk > budget and not config.enable_chunked_prefill:
                     break
                 chunk = min(chunk, budget)
-                if not self._admit(live, hits, chunk):
+                if not self._cache.admit(live, hits, chunk, beside=bool(self._running)):
                     break
                 self._running.append(self._waiting.popleft())
                 step.admitted.append(self._count_lookup(live, cached))
@@ -217,27 +185,27 @@ class Scheduler:
             outcome.emitted.append(share.id)
             if not stale:
                 live.owed -= 1
-                self._publish(live, live.computed - live.owed)
+                self._cache.publish(live, live.computed - live.owed)
             if self._ends(live, 0):
                 outcome.finished.append(share.id)
                 del self._live[share.id]
                 self._leave(live)
         return outcome
 
-    def _share(self, live: _Live, before: int, chunk: int, decode: bool) -> Scheduled:
+    def _share(self, live: Live, before: int, chunk: int, decode: bool) -> Scheduled:
         return Scheduled(live.request.id, before, chunk, decode, before + chunk == live.tokens + live.owed)
 
-    def _ends(self, live: _Live, more: int) -> bool:
+    def _ends(self, live: Live, more: int) -> bool:
         """Its answer is complete once `more` tokens have come in."""
         return live.outputs + more >= live.request.output_tokens or live.tokens + more >= self.config.max_model_len
 
-    def _leave(self, live: _Live) -> None:
+    def _leave(self, live: Live) -> None:
         """Out of the running list, or of the queue if it was preempted with its last token under way."""
         if live in self._running:
             self._running.remove(live)
         else:
             self._waiting.remove(live)
-        self._release(live)
+        self._cache.release(live)
 
     # --- how much of a prompt one step may take ---
 
@@ -254,43 +222,9 @@ class Scheduler:
             return max(config.long_prefill_token_threshold, config.max_num_batched_tokens // requests)
         return config.long_prefill_token_threshold
 
-    # --- KV blocks ---
-    # vLLM also caps slots at max_model_len; without drafts nothing is computed there.
+    # --- who is thrown out ---
 
-    def _grow(self, live: _Live, chunk: int) -> bool:
-        """Blocks for `chunk` more tokens of a running request; False if they are not free.
-
-        A decode takes a block when the token that it computes is the first of one. The watermark is not asked.
-        """
-        missing = self._blocks_for(live.computed + chunk) - len(live.blocks)
-        if missing > self._pool.free:
-            return False
-        live.blocks += self._pool.take(missing)
-        self._publish(live, min(live.computed + chunk, live.tokens))  # a token to come has no name yet
-        return True
-
-    def _admit(self, live: _Live, hits: list[int], chunk: int) -> bool:
-        """Blocks for the first `chunk` of a waiting request behind its `hits`; False if it has to wait.
-
-        - Watermark: this many blocks must stay free, but only beside running requests (those admitted a moment ago
-          count): alone in the engine a request may fill the cache.
-        - Reservation (scheduler_reserve_full_isl): the whole prompt must fit now, and for a preempted request its
-          outputs so far. Nothing is set aside for outputs to come, nor for chunks that admitted prompts still miss.
-        - A hit on a free block takes it out of the queue and is charged as one.
-        """
-        watermark = self.config.watermark_blocks if self._running else 0
-        charged = self._pool.idle(hits) - len(hits) + watermark
-        after = len(hits) * self.config.block_size + chunk
-        must_fit = live.tokens if self.config.scheduler_reserve_full_isl else after
-        if self._blocks_for(must_fit) + charged > self._pool.free:
-            return False
-        self._pool.share(hits)
-        live.blocks = hits + self._pool.take(self._blocks_for(after) - len(hits))
-        live.computed, live.published = len(hits) * self.config.block_size, len(hits)
-        self._publish(live, after)
-        return True
-
-    def _preempt_last(self) -> _Live:
+    def _preempt_last(self) -> Live:
         """Send the last running request back to the *front* of the queue.
 
         It loses its blocks and computes all its tokens again, but keeps its outputs; whatever it cached can be hit
@@ -298,50 +232,18 @@ class Scheduler:
         is still delivered; one step behind, that happens before the next call could readmit it.
         """
         live = self._running.pop()
-        self._release(live)
+        self._cache.release(live)
         live.computed, live.preempted = 0, True
         live.owed, live.stale = 0, live.in_flight
         self._waiting.appendleft(live)
         self.counters.preemptions += 1
         return live
 
-    def _release(self, live: _Live) -> None:
-        self._pool.release(live.blocks)
-        live.blocks, live.published = [], 0
+    # --- counting ---
 
-    def _blocks_for(self, tokens: int) -> int:
-        return -(-tokens // self.config.block_size)
-
-    # --- prefix cache ---
-
-    def _find_cached(self, live: _Live) -> list[int]:
-        """Cached blocks that the request begins with.
-
-        Only whole blocks are found, and at least one token is always left to compute: a prompt that is cached to its
-        end computes its whole last block again, into a duplicate.
-        """
-        if not self._may_read_cache(live):
-            return []
-        return self._pool.find(map(live.name, range((live.tokens - 1) // self.config.block_size)))
-
-    def _publish(self, live: _Live, computed: int) -> None:
-        """Name the blocks that are full with `computed` tokens, generated ones included.
-
-        Done when they are *scheduled*: a request looked at a moment later, in the same step, can already hit them.
-        """
-        if not self.config.enable_prefix_caching:
-            return
-        full = computed // self.config.block_size
-        for block in range(live.published, full):
-            self._pool.publish(live.blocks[block], live.name(block))
-        live.published = max(live.published, full)
-
-    def _may_read_cache(self, live: _Live) -> bool:
-        return self.config.enable_prefix_caching and not live.request.skip_reading_prefix_cache
-
-    def _count_lookup(self, live: _Live, cached: int) -> Admission:
+    def _count_lookup(self, live: Live, cached: int) -> Admission:
         """Count the look-up of an admission; those of attempts that failed leave no trace."""
-        queries = live.tokens if self._may_read_cache(live) else 0
+        queries = live.tokens if self._cache.may_be_read_by(live) else 0
         if live.preempted:
             self.counters.readmission_queries += queries
             self.counters.readmission_hits += cached
@@ -365,22 +267,22 @@ class Scheduler:
     @property
     def free_blocks(self) -> int:
         """Blocks that nobody owns."""
-        return self._pool.free
+        return self._cache.pool.free
 
     @property
     def free_queue(self) -> list[int]:
         """Free block ids, the next to be taken first."""
-        return self._pool.free_queue
+        return self._cache.pool.free_queue
 
     @property
     def evicted_blocks(self) -> int:
         """Cached blocks that were taken for other content, so far."""
-        return self._pool.evicted
+        return self._cache.pool.evicted
 
     @property
     def cached_blocks(self) -> list[int]:
         """Ids of blocks that a look-up can find, ascending."""
-        return self._pool.cached
+        return self._cache.pool.cached
 
     @property
     def block_tables(self) -> dict[RequestId, list[int]]:

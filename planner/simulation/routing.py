@@ -12,7 +12,7 @@ which numbers are asked for.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,16 @@ from planner.simulation.kernel_state import Array, Replicas, Requests, Settings,
 from planner.simulation.prefix_index import Index, match
 
 RANDOM, ROUND_ROBIN, LEAST_LOADED, POWER_OF_TWO, SESSION_AFFINITY, PREFIX_AWARE = 0, 1, 2, 3, 4, 5
+Routing = Literal["random", "round_robin", "least_loaded", "power_of_two", "session_affinity", "prefix_aware"]
+CODES: dict[Routing, int] = {
+    "random": RANDOM,
+    "round_robin": ROUND_ROBIN,
+    "least_loaded": LEAST_LOADED,
+    "power_of_two": POWER_OF_TWO,
+    "session_affinity": SESSION_AFFINITY,
+    "prefix_aware": PREFIX_AWARE,
+}
+BLIND = {"random", "round_robin", "session_affinity"}  # they ask nobody's state
 NOBODY_CAN = -1
 TRIES = 16  # times the number of replicas: then whoever is next in line
 # Prefix 3 and queue 2 are the default profile of the llm-d scheduler as Red Hat OpenShift AI 3.4 documents it; other
@@ -46,6 +56,13 @@ def unfinished(scalars: Array, r: int, t: float) -> int:
     if s.now > t:  # the step in hand ends later: its requests are still outstanding
         return s.outstanding + s.finished_now
     return s.outstanding
+
+
+@inlined
+def waiting(scalars: Array, r: int) -> int:
+    """Unfinished requests of replica r that have no seat; who has ended may keep its own through one more step."""
+    s = scalars[r]
+    return s.outstanding - (s.n_running - s.n_ended)
 
 
 @inlined
@@ -152,9 +169,9 @@ def prefix_aware(
     most, fewest = -1, -1
     for r in range(count):
         if may_take(scalars, member, room, r, t, requests):
-            waiting = scalars[r].outstanding - scalars[r].n_running
-            most = max(most, waiting)
-            fewest = waiting if fewest < 0 else min(fewest, waiting)
+            queued = waiting(scalars, r)
+            most = max(most, queued)
+            fewest = queued if fewest < 0 else min(fewest, queued)
     match(prefixes, q, block_size, i)
     blocks = max(q.rows[i].prompt // block_size, 1)
     best, highest = NOBODY_CAN, 0.0
@@ -165,9 +182,8 @@ def prefix_aware(
         if not may_take(scalars, member, room, r, t, requests):
             continue
         s = scalars[r]
-        waiting = s.outstanding - s.n_running
         score = PREFIX_WEIGHT * prefixes.matched[r] / blocks
-        score += QUEUE_WEIGHT * ((most - waiting) / (most - fewest) if most > fewest else 1.0)
+        score += QUEUE_WEIGHT * ((most - waiting(scalars, r)) / (most - fewest) if most > fewest else 1.0)
         score += KV_WEIGHT * (s.plain_free + s.cached_free) / usable_blocks
         if best < 0 or score > highest:
             best, highest = r, score

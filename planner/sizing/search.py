@@ -14,7 +14,7 @@ from typing import Any
 
 from planner.deployment import Candidate, Deployment, Progress, Rejected, candidates, deploy
 from planner.economics import Cost, Demand, Prices, demand_at_own_rate, fleet_cost, usd_per_hour
-from planner.errors import PlannerError
+from planner.errors import PlannerError, UnsupportedError
 from planner.pricing import check_rate_cards, priced
 from planner.provenance import Provenance
 from planner.response_cache import day_hits
@@ -29,13 +29,16 @@ SLACK = 0.05  # a short run's size is taken to be off by at most a replica or th
 
 @dataclass(frozen=True)
 class Option:
-    """A combination that fits its GPUs and has its prices; `most_serving` replicas are within fleet.max_gpus."""
+    """A combination that fits its GPUs and has its prices; `most_serving` replicas are within fleet.max_gpus, and what
+    an autoscaler may have (`most_scaled`; None without one).
+    """
 
     choice: dict[str, Any]
     deployment: Deployment
     prices: Prices
     price_rows: tuple[Provenance, ...]
     most_serving: int
+    most_scaled: int | None = None
 
 
 @dataclass(frozen=True)
@@ -140,12 +143,17 @@ def search(
     A combination that cannot be is kept with its reason; where it is the scenario's only one its InputError is
     raised. One that holds at no size is an answer. `world` makes each deployment what it is in another possible
     world (see `planner.deployment.bands`).
+
+    Sized is the peak. Of an autoscaler nothing is read but the most replicas that it may have; sizes are ranked as
+    fleets that are on all day.
     """
+    scaler = scenario.fleet.autoscaler
+    scenario = scenario if scaler is None else scenario.with_values({"fleet.autoscaler": None})
     check_rate_cards(scenario)
     options: list[Option] = []
     rejected: list[Rejected] = []
     for found in candidates(scenario):
-        option = _option(found, scenario)
+        option = _option(found, scenario, None if scaler is None else scaler.most)
         if isinstance(option, Option):
             options.append(replace(option, deployment=world(option.deployment)))
         else:
@@ -154,11 +162,12 @@ def search(
     return _settle(rough, tuple(rejected), scenario, seed, queries, progress)
 
 
-def _option(found: Candidate | Rejected, scenario: Scenario) -> Option | Rejected:
+def _option(found: Candidate | Rejected, scenario: Scenario, scaled: int | None) -> Option | Rejected:
     """Fit one candidate into memory and find its price; in a search what cannot be is kept with its reason."""
     if isinstance(found, Rejected):
         return found
     try:
+        _refuse_scaled(found, scaled)
         price = priced(found.gpu, scenario)
         deployment = deploy(found)
     except PlannerError as error:
@@ -174,7 +183,28 @@ def _option(found: Candidate | Rejected, scenario: Scenario) -> Option | Rejecte
         beside = f" beside {spare} spare" if spare else ""
         rule = f"does not hold one replica of {deployment.gpus_per_replica} GPUs{beside}"
         return Rejected(found.choice, f"fleet.max_gpus (={scenario.fleet.max_gpus}): {rule}")
-    return Option(found.choice, deployment, price.prices, price.provenance, most)
+    if scaled is not None and most < scaled:
+        rule = f"does not hold the {scaled} replicas of {deployment.gpus_per_replica} GPUs that the autoscaler may have"
+        return Rejected(found.choice, f"fleet.max_gpus (={scenario.fleet.max_gpus}): {rule}")
+    return Option(found.choice, deployment, price.prices, price.provenance, min(most, scaled or most), scaled)
+
+
+def _refuse_scaled(found: Candidate, scaled: int | None) -> None:
+    """Raise UnsupportedError for a candidate whose day with an autoscaler cannot be simulated."""
+    ranks = found.options.data_parallel_size
+    if scaled is not None and ranks > 1:
+        rule = "several ranks beside fleet.autoscaler are not supported yet"
+        raise UnsupportedError("engine.data_parallel_size", ranks, rule, "1")
+
+
+def _told(option: Option, size: Size) -> Size:
+    """A size that there is none of names the autoscaler's bound, where that was in the way."""
+    if size.serving is not None or option.most_scaled is None or size.reason is None:
+        return size
+    reason = size.reason.removeprefix("fleet.max_gpus: ")
+    if "replicas are too few" not in reason:
+        return size
+    return replace(size, reason=f"fleet.autoscaler.max_replicas (={option.most_scaled}): {reason}")
 
 
 def _rough_sizes(options: list[Option], scenario: Scenario, seed: int, queries: int, progress: Progress) -> list[Sized]:
@@ -186,7 +216,7 @@ def _rough_sizes(options: list[Option], scenario: Scenario, seed: int, queries: 
         found = rough_size(option.deployment, scenario, seed, queries, option.most_serving)
         done += 1
         progress("sizing candidates", done, len(options))
-        return Sized(option, found, scenario)
+        return Sized(option, _told(option, found), scenario)
 
     first = [size(option) for option in options[:1]]  # alone: it compiles, which threads would do twice over
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -205,7 +235,7 @@ def _settle(
             continue
         progress("verifying the cheapest", number, number)
         size = verified_size(sized.size, scenario, seed, queries, sized.option.most_serving)
-        verified = replace(sized, size=size)
+        verified = replace(sized, size=_told(sized.option, size))
         settled[id(sized.option)] = verified
         if size.serving is not None and (best is None or verified.rank() < best.rank()):
             best = verified

@@ -13,12 +13,14 @@ from planner.errors import ScenarioError
 from planner.planning import plan
 from planner.provenance import Provenance, with_origins
 from planner.scenario import Scenario
+from planner.sizing.autoscaled import refuse_autoscaler
 from planner.studies.best_slo import best_slo
 from planner.studies.chosen import pinned
 from planner.studies.fleet_runs import fleet_runs
 from planner.studies.levers import levers
 from planner.studies.reconcile import reconcile
 from planner.summary.economics import economics_text
+from planner.workload import peak_and_day
 
 FROM_PLAN = (
     "schema_version",
@@ -82,7 +84,9 @@ def economics(
     given = scenario.prices
     if given.gpu_hour_usd is None and given.commitments is None and given.own is None:
         raise ScenarioError("prices.gpu_hour_usd", None, "is required: economics holds what a query costs against it")
+    refuse_autoscaler(scenario, "economics holds fleets of one size against each other: its day is planner plan's")
     document = plan(scenario, seed=seed, requests=requests, progress=progress, worlds=0).as_dict()
+    scenario = peak_and_day(scenario)
     answer: dict[str, Any] = {key: document[key] for key in FROM_PLAN}
     answer |= {"best_slo": None, "levers": None, "bases": [], "gaps": [], "denominators": []}
     if not document["feasible"]:

@@ -1,7 +1,7 @@
 """The options that a waterfall takes away and puts back: what the scenario says of each, and what stands there without.
 
 In the stated order: response cache, prefix cache, FP8 (or what number formats the scenario names), batching limits,
-mixture of experts against a dense model, routing against chance.
+mixture of experts against a dense model, routing against chance, an autoscaler against a fleet of one size.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def options_of(scenario: Scenario, document: Document) -> list[Option]:
     """The options in the stated order, with what the scenario says of each; `document` is its plan."""
     formats, experts = _like_formats(scenario, _formats(scenario), _experts(scenario, document))
     before = [_response_cache(scenario), _prefix_cache(scenario), formats, _batching(scenario)]
-    return [*before, experts, _routing(scenario)]
+    return [*before, experts, _routing(scenario), _autoscaler(scenario, document)]
 
 
 def _response_cache(scenario: Scenario) -> Option:
@@ -109,6 +109,15 @@ def _routing(scenario: Scenario) -> Option:
     if given == ["random"]:
         return Option("routing", "", unused=f"the scenario's is random ({key})")
     return Option("routing", f"{choice_words(given)} in place of random", {key: given}, {key: "random"})
+
+
+def _autoscaler(scenario: Scenario, document: Document) -> Option:
+    scaler, key, step = scenario.fleet.autoscaler, "fleet.autoscaler", "autoscaler"
+    if scaler is None:
+        return Option(step, "", unused=f"the scenario has none ({key})")
+    found = document["autoscaler"]
+    said = f"{found['mean_paid_replicas']:.2g} of {found['static']['replicas']} replicas paid for on average"
+    return Option(step, said, {key: scaler.model_dump(mode="json", exclude_unset=True)})
 
 
 def _experts(scenario: Scenario, document: Document) -> Option:
@@ -197,6 +206,7 @@ def baseline_words(used: list[Option]) -> str:
         "number format": "bf16",
         "batching limits": "vLLM's own batching limits",
         "routing": "random routing",
+        "autoscaler": "a fleet of one size",
     }
     said = [words.get(option.step) or f"{choice_words(option.without['model'])}, dense" for option in used]
     return ", ".join(said)

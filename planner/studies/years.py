@@ -22,11 +22,13 @@ from planner.provenance import with_origins
 from planner.scenario import Scenario
 from planner.simulation.outcome import Latencies
 from planner.sizing import Sized, search
+from planner.sizing.autoscaled import refuse_autoscaler
 from planner.sizing.day import DayRuns
 from planner.studies.chosen import pinned
 from planner.studies.years_rates import YEARLY, YearlyChanges, decline, origins, settled
 from planner.summary.years import years_text
 from planner.units import MS_PER_S
+from planner.workload import peak_and_day
 
 FROM_PLAN = ("schema_version", "scenario", "seed", "feasible", "model", "fleet", "alternatives", "economics_notes")
 MOST_YEARS = 50
@@ -74,6 +76,8 @@ def years(
     break_even_rpm_usd, break_even_rpm_after_training_usd, usd_per_query_at_stated_decline}; None: does not apply.
     Raises InputErrors: without a GPU price, a peak rate or an SLO, and for counts and rates out of range.
     """
+    refuse_autoscaler(scenario, "the years are those of fleets of one size: its day is planner plan's")
+    given, scenario = scenario, peak_and_day(scenario)
     _check(scenario, count, changes)
     rates = settled(changes)
     per_year = {key: getattr(rates, key) for key in YEARLY}
@@ -81,7 +85,7 @@ def years(
         if not 1 / MOST_FACTOR <= (1 + rate) ** count <= MOST_FACTOR:
             rule = f"comes to a factor of {(1 + rate) ** count:.3g} in {count} years; must stay within a million"
             raise InputError(key, rate, rule)
-    document = plan(scenario, seed=seed, requests=requests, progress=progress, worlds=0).as_dict()
+    document = plan(given, seed=seed, requests=requests, progress=progress, worlds=0).as_dict()
     answer: dict[str, Any] = {key: document[key] for key in FROM_PLAN}
     answer["rates"] = {key: {"per_year": per_year[key], "given": getattr(changes, key) is not None} for key in YEARLY}
     answer |= {"years": [], "decline": None, "provenance": document["provenance"]}

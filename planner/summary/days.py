@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from planner.summary.layout import bars, facts, paragraph, section, table
+from planner.summary.day_facts import altogether, worth
+from planner.summary.layout import bars, paragraph, section, table
 from planner.summary.origins import definition_lines, origin_lines
 from planner.summary.service import engine_words, warning_lines
 from planner.summary.words import clean, gpu_name, limit_name, milliseconds, number, percent, plural, usd
@@ -12,6 +13,14 @@ from planner.summary.words import clean, gpu_name, limit_name, milliseconds, num
 Document = dict[str, Any]
 HOURS_PER_DAY = 24
 MOST_TOLD = 8  # of the hours that miss the limits
+PERFECT = "perfect: a scaler that knows the load and starts in no time, the fewest that hold the limits at each rate"
+HOUR_COLUMNS = (
+    "replicas: serving on average (fewest–most)",
+    PERFECT,
+    "good: queries that meet every limit themselves",
+    "busy: share of the paid time in which the engine works, whatever its batch",
+)
+DAY_COLUMNS = ("replicas: serving on average; most: the most at once", "good: queries that meet every limit themselves")
 
 
 def days_text(document: Document) -> str:
@@ -20,14 +29,15 @@ def days_text(document: Document) -> str:
     scenario, rows = document.get("scenario") or {}, document.get("days") or []
     lines = [*paragraph(scenario["name"]), ""] if scenario.get("name") else []
     lines += paragraph(_answer(document, scenario, rows))
+    lines += paragraph(worth(document))
     lines += warning_lines(document)
     lines += section("From midnight on", _course(rows))
     if len(rows) <= HOURS_PER_DAY:
-        lines += section("Hour by hour", _hour_table(rows))
+        lines += section("Hour by hour", [*_hour_table(rows), *_columns(rows)])
     else:
-        lines += section("Day by day", _day_table(rows))
+        lines += section("Day by day", [*_day_table(rows), *_lines(DAY_COLUMNS)])
         lines += section("Hours that miss the limits", _missed(rows))
-    lines += section("Altogether", _totals(document))
+    lines += section("Altogether", altogether(document))
     lines += section("The run", [line for note in _notes(document) for line in paragraph(note, "  ", "    ")])
     lines += origin_lines(document.get("provenance") or [])
     return "\n".join([*lines, *definition_lines()])
@@ -56,20 +66,31 @@ def _answer(document: Document, scenario: Document, rows: list[Document]) -> str
 
 
 def _course(rows: list[Document]) -> list[str]:
-    """Load and replicas as bars, an hour each."""
+    """Load and replicas as bars, an hour each; the replicas of both fleets to one scale."""
     if len(rows) > 3 * HOURS_PER_DAY:  # wider than the page
         return []
-    cells = []
-    for name, values in (
-        ("load", [row.get("rate_qps") or 0.0 for row in rows]),
-        ("replicas", [row["replicas"]["mean"] for row in rows]),
-        ("perfect", [row["perfect_replicas"] for row in rows if "perfect_replicas" in row]),
-    ):
-        if len(values) < len(rows):
-            continue
-        unit = " queries/s" if name == "load" else ""
-        cells.append([name, bars(values), f"{number(min(values))} to {number(max(values))}{unit}"])
+    load, served = [row.get("rate_qps") or 0.0 for row in rows], [row["replicas"]["mean"] for row in rows]
+    wanted = [row["perfect"]["mean"] for row in rows if row.get("perfect")]
+    drawn = bars([*served, *wanted])
+    cells = [["load", bars(load), f"{_range(load)} queries/s"], ["replicas", drawn[: len(rows)], _range(served)]]
+    if len(wanted) == len(rows):
+        cells.append(["perfect", drawn[len(rows) :], _range(wanted)])
     return table(cells, "<<<")
+
+
+def _range(values: list[float]) -> str:
+    low, high = number(min(values)), number(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _columns(rows: list[Document]) -> list[str]:
+    """What the columns of the hours are; marks only where there are some."""
+    marked = any(row.get("slo_met") is False for row in rows)
+    return _lines((*HOUR_COLUMNS, *(("!: misses its limit",) if marked else ())))
+
+
+def _lines(words: tuple[str, ...]) -> list[str]:
+    return [line for word in words for line in paragraph(word, "  ", "    ")]
 
 
 def _hour_table(rows: list[Document]) -> list[str]:
@@ -77,8 +98,6 @@ def _hour_table(rows: list[Document]) -> list[str]:
     shown = limits or ["p99_ttft_ms", "p99_tpot_ms"]
     cells = [["hour", "queries/s", *(limit_name(key) for key in shown), "good", "busy", "replicas", "perfect", "cost"]]
     for row in rows:
-        replicas = row["replicas"]
-        span = f" ({replicas['min']}–{replicas['max']})" if replicas["min"] != replicas["max"] else ""
         cells.append(
             [
                 _clock(row["hour"]),
@@ -86,12 +105,18 @@ def _hour_table(rows: list[Document]) -> list[str]:
                 *(_cell(row, key) for key in shown),
                 percent(row.get("goodput_share")),
                 percent(row.get("utilisation")),
-                f"{number(replicas['mean'])}{span}",
-                "" if row.get("perfect_replicas") is None else str(row["perfect_replicas"]),
+                _count(row["replicas"]),
+                "" if row.get("perfect") is None else _count(row["perfect"]),
                 "" if row.get("usd") is None else usd(row["usd"]),
             ]
         )
     return table(cells, ">>" + ">" * len(shown) + ">>>>>")
+
+
+def _count(replicas: Document) -> str:
+    """Replicas of an hour: the mean, and between what they changed."""
+    span = f" ({replicas['min']}–{replicas['max']})" if replicas["min"] != replicas["max"] else ""
+    return f"{number(replicas['mean'])}{span}"
 
 
 def _cell(row: Document, key: str) -> str:
@@ -139,39 +164,6 @@ def _missed(rows: list[Document]) -> list[str]:
     if len(missed) > MOST_TOLD:
         lines.append(f"  and {len(missed) - MOST_TOLD} more: --json has all")
     return lines
-
-
-def _totals(document: Document) -> list[str]:
-    totals, perfect = document.get("totals") or {}, document.get("perfect") or {}
-    good, held = totals.get("goodput_share"), totals.get("slo_hours_share")
-    missed = "" if good is None else f"; {percent(1 - good)} of the queries miss a limit themselves"
-    bill = totals.get("usd")
-    each = "" if totals.get("usd_per_query") is None else f", {usd(totals['usd_per_query'])} a query of the users"
-    paid = f"{number(totals.get('gpu_hours'))} GPU-hours: {number(totals.get('mean_paid_replicas'))} replicas paid for"
-    served = f" on average, {number(totals.get('mean_replicas'))} of them serving"
-    wanted = ""
-    if perfect.get("peak_replicas") is not None:
-        wanted = f"{number(perfect['mean_replicas'])} replicas on average, {perfect['peak_replicas']} at the peak"
-        wanted += f", {number(perfect['gpu_hours'])} GPU-hours"
-        wanted += "" if perfect.get("usd") is None else f", {usd(perfect['usd'])}"
-    elif perfect.get("reason"):
-        wanted = f"not told: {perfect['reason']}"
-    static = perfect.get("static") or {}
-    always = ""
-    if static:
-        always = f"{plural(static['replicas'], 'replica')} all the time, enough for the busiest hour: "
-        always += f"{number(static['gpu_hours'])} GPU-hours"
-        always += "" if static.get("usd") is None else f", {usd(static['usd'])}"
-    scalings = totals.get("scalings")
-    return facts(
-        [
-            ("service", "" if held is None else f"the limits hold in {percent(held)} of the hours{missed}"),
-            ("fleet", paid + served + (f"; {plural(scalings, 'change')} of size" if scalings else "")),
-            ("bill", "no GPU price given" if bill is None else f"{usd(bill)}{each}"),
-            ("perfect", wanted),
-            ("static", always),
-        ]
-    )
 
 
 def _notes(document: Document) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from planner.summary.autoscaler import scaled_lines, scaled_sentence
 from planner.summary.candidates import candidate_lines, candidate_name, nearest_miss, rejected_lines, varied_keys
 from planner.summary.confidence import band_lines
 from planner.summary.failures import spare_line
@@ -49,7 +50,8 @@ def _feasible(document: Document, scenario: Document) -> list[str]:
     fleet, at_peak = document.get("fleet") or {}, document.get("at_peak") or {}
     limits = limits_of(scenario, at_peak)
     peak = "at the peak" if "peak_qps" in (scenario.get("traffic") or {}) else "under this load"
-    lines = paragraph(f"{_answer(document, scenario)} {money_sentence(document)}")
+    said = [_answer(document, scenario), scaled_sentence(document), money_sentence(document)]
+    lines = paragraph(" ".join(sentence for sentence in said if sentence))
     lines += warning_lines(document)
     lines += saturation_lines(at_peak)
     lines += section(f"Limits {peak}{_serving(fleet)}{judging_words(limits)}", limit_lines(limits))
@@ -61,6 +63,7 @@ def _feasible(document: Document, scenario: Document) -> list[str]:
     lines += section(f"The fleet {peak}", engine_lines(at_peak, fleet))
     lines += money_lines(document)
     lines += section("The day", day_lines(document))
+    lines += scaled_lines(document)
     lines += uncertainty_lines(document)
     lines += candidate_lines(document.get("alternatives") or [])
     lines += waterfall_lines(document.get("waterfall") or [])

@@ -7,6 +7,9 @@ later.
 
 `traffic.day` are steps, an hour each, not joined by slopes: so that the queries of an hour are those that its cost is
 reckoned by.
+
+What the response cache answers is left out, in each step its own share (`Reaching`). All of a day's figures have that
+share from here: arrivals, sizes, bills.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from planner.errors import ScenarioError
+from planner.response_cache import step_hits
 from planner.scenario import GammaArrivals, Scenario
-from planner.simulation.load import F64
+from planner.simulation.load import F64, I64
 from planner.units import HOURS_PER_DAY, S_PER_HOUR
 from planner.workload.arrivals import MOST_QUERIES, Arrivals, summed_gaps, unit_gaps
 from planner.workload.tables import csv_chunks, unusable
@@ -59,13 +63,59 @@ class Rates:
         """Λ⁻¹ of ascending `units`, of which those beyond the end are left out."""
         edges_s = self.edges_s
         sums = np.concatenate(([0.0], np.cumsum(self.qps * np.diff(edges_s))))
-        # A query due as a step ends belongs to that step: after a pause without load it does not come late.
-        ends = np.searchsorted(units, sums, side="right")
-        ends[0] = 0
-        step = np.repeat(np.arange(len(self.qps)), np.diff(ends))
+        step = self.steps(units)
         due = units[: len(step)]
         at: F64 = self.start_s[step] + (due - sums[step]) / self.qps[step]
         return np.minimum(at, edges_s[step + 1])  # rounding
+
+    def steps(self, units: F64) -> I64:
+        """The step in which each of the ascending `units` is due; those beyond the end are left out."""
+        sums = np.concatenate(([0.0], np.cumsum(self.qps * np.diff(self.edges_s))))
+        # A query due as a step ends belongs to that step: after a pause without load it does not come late.
+        ends = np.searchsorted(units, sums, side="right")
+        ends[0] = 0
+        return np.repeat(np.arange(len(self.qps)), np.diff(ends))
+
+    def hourly(self) -> Rates:
+        """The same rates in steps that end at full hours too."""
+        hours_s = np.arange(round(self.end_s / S_PER_HOUR), dtype=np.float64) * S_PER_HOUR
+        start_s = np.union1d(self.start_s, hours_s)
+        return Rates(start_s, self.qps[np.searchsorted(self.start_s, start_s, side="right") - 1], self.end_s)
+
+
+@dataclass(frozen=True)
+class Reaching:
+    """The users' rates, and the share [K] of each step's queries that the response cache leaves to the model."""
+
+    users: Rates
+    share: F64
+
+    @property
+    def model(self) -> Rates:
+        """What reaches the model."""
+        return Rates(self.users.start_s, self.users.qps * self.share, self.users.end_s)
+
+    def share_by_hour(self) -> F64:
+        """[H] of each hour's queries; NaN where there are none."""
+        users = self.users.by_hour()
+        with np.errstate(invalid="ignore"):
+            return np.where(users > 0, self.model.by_hour() / users, np.nan)
+
+    def hourly(self) -> Reaching:
+        """The same in steps that end at full hours too."""
+        users = self.users.hourly()
+        return Reaching(users, self.share[np.searchsorted(self.users.start_s, users.start_s, side="right") - 1])
+
+
+def reaching(scenario: Scenario, rates: Rates) -> Reaching:
+    """What the scenario's response cache leaves of the users' `rates`: where the hit rate emerges, hour by hour or, of
+    shorter steps, step by step.
+
+    Raises ScenarioError where nothing is left.
+    """
+    cache = scenario.query.response_cache
+    users = rates if cache is None or cache.hit_rate is not None else rates.hourly()
+    return Reaching(users, 1.0 - step_hits(scenario, users.edges_s, users.qps))
 
 
 def rates_of(scenario: Scenario, days: int) -> Rates:
@@ -124,36 +174,43 @@ def _number(text: str, column: str, line: int, path: Path, most: float) -> float
 def varied_arrivals(
     law: str | GammaArrivals,
     rates: Rates,
-    reach: float,
+    reach: F64 | float,
     gaps_rng: np.random.Generator,
     skips_rng: np.random.Generator,
 ) -> Arrivals:
-    """When those of the users' queries arrive that come here, each with probability `reach`, over all of `rates`.
+    """When those of the users' queries arrive that come here, each with probability `reach` (one for all, or [K] for
+    the steps of `rates`), over all of `rates`.
 
     `reach` is 1 − hit rate of the response cache, and ÷ n for one of n replicas that a router draws at random: what it
     gets is drawn for it alone, exactly as it would come out of the whole (see `arrivals.summed_gaps`); under Poisson
-    arrivals replicas so drawn are independent, as they are in truth. Raises ScenarioError where nothing arrives or too
-    much.
+    arrivals replicas so drawn are independent, as they are in truth. Where `reach` changes, the queries are thinned by
+    its largest value, and each that is left comes with probability reach ÷ largest of its own step: exact for every
+    law of arrivals. Raises ScenarioError where nothing arrives or too much.
     """
+    share = np.broadcast_to(np.asarray(reach, np.float64), rates.qps.shape)
+    most = float(share[rates.qps > 0].max())
     users = float(rates.queries_before(np.array([rates.end_s]))[0])
     units, users_each = np.zeros(0), np.zeros(0)
     while len(units) == 0 or units[-1] <= users:
         begun = units[-1] if len(units) else 0.0
-        missing = reach * (users - begun)
+        missing = most * (users - begun)
         count = int(missing + 6.0 * math.sqrt(missing)) + 16
         if len(units) + count > MOST_QUERIES:
             rule = f"about {missing:.0f} queries arrive, more than {MOST_QUERIES}: ask for fewer days"
             raise ScenarioError("days", f"{rates.end_s / S_PER_DAY:g}", rule)
-        if reach == 1:
+        if most == 1:
             skips, gaps = np.ones(count), unit_gaps(law, count, gaps_rng)
         else:
-            skips = skips_rng.geometric(reach, count).astype(np.float64)
-            gaps = summed_gaps(law, skips, 1.0 - reach, gaps_rng)
+            skips = skips_rng.geometric(most, count).astype(np.float64)
+            gaps = summed_gaps(law, skips, 1.0 - most, gaps_rng)
         units = np.concatenate((units, begun + np.cumsum(gaps)))
         users_each = np.concatenate((users_each, skips))
     arrival_s = rates.when(units)
+    asked = float(users_each[: len(arrival_s)].sum())
+    if (share[rates.qps > 0] < most).any():
+        arrival_s = arrival_s[skips_rng.random(len(arrival_s)) * most < share[rates.steps(units)]]
     if len(arrival_s) == 0:
         raise ScenarioError(
             "traffic.peak_qps", None, "no query reaches the model in all that time: the rate is too low"
         )
-    return Arrivals(arrival_s, float(users_each[: len(arrival_s)].sum()))
+    return Arrivals(arrival_s, asked)

@@ -163,10 +163,14 @@ def _day(document: Document) -> Section:
         return Section("day", "The day", notes=("The document holds no day.",))
     alike = len({hour.get("queries") for hour in document["day"]}) == 1
     intro = "The fleet is on, and paid for, all day: a query costs most when the fewest ask."
-    if alike:
+    scaled = money.autoscaled(document)
+    if scaled is not None:
+        intro = "Replicas are started and stopped by the autoscaler, and paid for from their start to their end."
+    elif alike:
         intro = "No day is given (traffic.day), or a flat one: every hour is alike."
     notes = money.load_shape_notes(document) if shape else ()
-    return Section("day", "The day", (intro,), charts=charts, tables=_given(shape), notes=notes)
+    notes += money.autoscaled_notes(document)
+    return Section("day", "The day", (intro,), charts=charts, tables=_given(scaled, shape), notes=notes)
 
 
 def _break_even(document: Document) -> Section:

@@ -172,6 +172,29 @@ def load_shape(document: Document) -> Table | None:
     return Table(heads, rows, "<>>>", "list") if rows else None
 
 
+def autoscaled(document: Document) -> Table | None:
+    """The fleet as its autoscaler runs it beside the one on all day; None without an autoscaler."""
+    scaled = document.get("autoscaler") or {}
+    rows = tuple(
+        (text(name), count(replicas), count(way.get("gpu_hours_per_day")), dollars(way.get("usd_per_day")))
+        for name, way, replicas in (
+            ("as the autoscaler runs it", scaled, scaled.get("mean_paid_replicas")),
+            ("on all day", scaled.get("static") or {}, (scaled.get("static") or {}).get("replicas")),
+        )
+    )
+    heads = ("the planned fleet", "replicas paid for", "GPU-hours a day", "USD a day")
+    return Table(heads, rows, "<>>>", "list") if scaled else None
+
+
+def autoscaled_notes(document: Document) -> tuple[str, ...]:
+    """How the service levels fared under the autoscaler, and what the plan says of it."""
+    scaled = document.get("autoscaler") or {}
+    held, good = scaled.get("slo_hours_share"), scaled.get("goodput_share")
+    lines = [] if held is None else [f"With the autoscaler the limits hold in {percent(held)} of the hours"]
+    lines += [] if good is None else [f"{percent(1 - good)} of the queries miss a limit themselves"]
+    return tuple(f"{capitalised(line)}." for line in (*lines, *(scaled.get("notes") or [])))
+
+
 def load_shape_notes(document: Document) -> tuple[str, ...]:
     """How many replicas a fleet that follows the day has, and what that rests on."""
     shape, lines = document.get("load_shape") or {}, []

@@ -297,6 +297,33 @@ class _LoadShape(TypedDict, total=False):
     basis: str | None
 
 
+class _ScaledStatic(TypedDict, total=False):
+    replicas: float | None
+    gpu_hours_per_day: float | None
+    usd_per_day: float | None
+
+
+class _ScaledHour(TypedDict, total=False):
+    hour: int
+    rate_qps: float | None
+    paid_replicas: float | None
+    slo_met: bool | None
+    missed: list[str]
+
+
+class _Autoscaler(TypedDict, total=False):
+    days: int | None
+    peak_replicas: float | None
+    mean_paid_replicas: float | None
+    gpu_hours_per_day: float | None
+    usd_per_day: float | None
+    static: _ScaledStatic | None
+    slo_hours_share: float | None
+    goodput_share: float | None
+    hours: list[_ScaledHour]
+    notes: list[str]
+
+
 class _ResponseCache(TypedDict, total=False):
     by_hour: list[float] | None
     usd_per_hit: float | None
@@ -334,3 +361,4 @@ class PlanShape(_Needed, total=False):
     waterfall: list[_Step] | None
     uncertainty: _Uncertainty | None
     load_shape: _LoadShape | None
+    autoscaler: _Autoscaler | None

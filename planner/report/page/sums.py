@@ -108,7 +108,7 @@ def _fleet(document: Document) -> Iterator[Same]:
             key = f"alternatives[{index}]"
             yield Same(f"{key}.gpus", row.get("gpus"), fleet["gpus"], "fleet.gpus")
             yield Same(f"{key}.replicas", row.get("replicas"), fleet["replicas"], "fleet.replicas")
-            for name in ("usd_per_hour", "usd_per_query"):
+            for name in ("usd_per_hour", "usd_per_query") if not document.get("autoscaler") else ():
                 yield Same(f"{key}.{name}", row.get(name), cost.get(name), f"cost.{name}")
 
 
@@ -125,6 +125,8 @@ def _day(document: Document) -> Iterator[Same]:
     hourly = (document.get("cost") or {}).get("usd_per_hour")
     costs = [hour.get("cost") for hour in hours]
     if hourly is None or not hours or any(cost is None for cost in costs):
+        return
+    if document.get("autoscaler"):  # each hour has its own replicas
         return
     hourly += cache_usd_per_hour(document)
     if (document.get("response_cache") or {}).get("by_hour"):
@@ -163,8 +165,14 @@ def _bill(document: Document) -> Iterator[Same]:
         yield Same("cost.price.gpu_hour_usd", price.get("gpu_hour_usd"), fsum(p or 0.0 for p in made), "its parts")
     static = (document.get("load_shape") or {}).get("static") or {}
     of_day, gpus = HOURS_PER_DAY * cost["usd_per_hour"], document["fleet"]["gpus"]
-    yield Same("load_shape.static.usd_per_day", static.get("usd_per_day"), of_day, "24 × cost.usd_per_hour")
     yield Same("load_shape.static.gpu_hours", static.get("gpu_hours"), HOURS_PER_DAY * gpus, "24 × fleet.gpus")
+    scaled = document.get("autoscaler")
+    if not scaled:
+        yield Same("load_shape.static.usd_per_day", static.get("usd_per_day"), of_day, "24 × cost.usd_per_hour")
+        return
+    yield Same("autoscaler.usd_per_day", scaled.get("usd_per_day"), of_day, "24 × cost.usd_per_hour")
+    always = (scaled.get("static") or {}).get("usd_per_day")
+    yield Same("autoscaler.static.usd_per_day", always, static.get("usd_per_day"), "load_shape.static.usd_per_day")
 
 
 def _earned(document: Document) -> Iterator[Same]:

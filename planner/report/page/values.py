@@ -88,6 +88,12 @@ _MONEY = {
     },
     **{f"load_shape.following.{key}": NOT_NEGATIVE for key in ("startup_gpu_hours", "replicas.*")},
     **{f"load_shape.{key}": NOT_NEGATIVE for key in ("peak_replicas", "mean_replicas")},
+    **{f"autoscaler.{key}_replicas": POSITIVE for key in ("peak", "mean_paid")},
+    **{f"autoscaler.{of}{key}": NOT_NEGATIVE for of in ("", "static.") for key in ("gpu_hours_per_day", "usd_per_day")},
+    **{f"autoscaler.{key}_share": SHARE for key in ("slo_hours", "goodput")},
+    **{f"autoscaler.hours.*.{key}": NOT_NEGATIVE for key in ("hour", "rate_qps", "paid_replicas")},
+    "autoscaler.static.replicas": COUNT,
+    "autoscaler.days": COUNT,
 }
 RANGES = {
     **{f"fleet.{key}": COUNT for key in ("gpus", "replicas", "gpus_per_replica")},

@@ -7,6 +7,6 @@ this for all of them · `answers` every draw read off the surfaces · `check` te
 was drawn and what was assumed.
 """
 
-from planner.studies.uncertainty.study import uncertainty, with_uncertainty
+from planner.studies.uncertainty.study import refuse_beside_uncertainty, uncertainty, with_uncertainty
 
-__all__ = ["uncertainty", "with_uncertainty"]
+__all__ = ["refuse_beside_uncertainty", "uncertainty", "with_uncertainty"]

@@ -12,6 +12,7 @@ from planner.deployment import Progress, default_queries
 from planner.errors import ScenarioError
 from planner.planning import Plan
 from planner.scenario import Scenario
+from planner.sizing.autoscaled import refuse_autoscaler
 from planner.studies.added import added
 from planner.studies.uncertainty.answers import (
     GPU_SHARES,
@@ -35,8 +36,10 @@ from planner.studies.uncertainty.inputs import inputs_of, provenance_of
 from planner.studies.uncertainty.surface import Surface
 from planner.studies.uncertainty.surfaces import Surfaces, read_off
 from planner.units import HOURS_PER_DAY
+from planner.workload import peak_and_day
 
 F64 = NDArray[np.float64]
+BESIDE_SCALER = "beside uncertainty it is not supported yet: a draw has no day of its own that could be simulated"
 TINY = 1e-300  # a rate above 0 where no fleet holds the limits
 
 
@@ -58,6 +61,11 @@ def with_uncertainty(
     return added(answer, "uncertainty", found, rows)
 
 
+def refuse_beside_uncertainty(scenario: Scenario) -> None:
+    """Raise UnsupportedError for what the draws do not carry."""
+    refuse_autoscaler(scenario, BESIDE_SCALER)
+
+
 def uncertainty(
     document: Mapping[str, Any],
     scenario: Scenario,
@@ -74,6 +82,8 @@ def uncertainty(
     given = scenario.uncertainty
     if given is None:
         raise ScenarioError("uncertainty", None, "is required: it says how far off the inputs may be")
+    refuse_beside_uncertainty(scenario)
+    scenario = peak_and_day(scenario)
     tell = progress or (lambda what, done, total: None)
     queries = requests or default_queries(scenario)
     scores = draw_scores(given, seed)
