@@ -25,6 +25,7 @@ from planner.deployment import (
     warnings_document,
     with_hits,
 )
+from planner.deployment.collapse import session_pause, size_warnings, with_pause
 from planner.economics import Demand, Economics, LoadShape, Size, load_shape, unit_economics, utilisation_by_hour
 from planner.errors import ScenarioError
 from planner.pricing import (
@@ -138,7 +139,7 @@ def plan(
         deployment, prices = found.chosen.option.deployment, found.chosen.option.prices
         ways = whole_and_mean_day(given)
         scaled = scaled_day(deployment, scenario, prices, found.chosen.replicas, ways, seed, tell)
-    warnings = warnings_document(_judged(found))
+    warnings = [*warnings_document(_judged(found)), *_collapse(still, seed, found.chosen)]
     if found.chosen is not None and scaled is not None:
         warnings += scaled_warnings(scaled, found.chosen.option.prices)
     document = {
@@ -166,6 +167,17 @@ def _judged(found: Search) -> list[Deployment]:
     return [] if any(deployment.calibrated for deployment in tried) else tried[:1]
 
 
+def _collapse(scenario: Scenario, seed: int, chosen: Sized | None) -> list[str]:
+    """What to know of a size that is near the collapse of its sessions' cache, or just above one that is."""
+    if chosen is None or scenario.session is None:
+        return []
+    serving, size = chosen.replicas - chosen.spare, chosen.size
+    peak, fewer = size.probe(serving), size.one_fewer
+    pause = session_pause(size.deployment, scenario, peak.load, peak.outcome, serving, seed)
+    seeds = [seed, *(probe.other_seed for probe in size.elsewhere(serving) if probe.other_seed is not None)]
+    return size_warnings(pause, serving, seeds, None if fewer is None else fewer.other_seed)
+
+
 def _answer(
     given: Scenario, scenario: Scenario, seed: int, chosen: Sized, worlds: int, scaled: ScaledDay | None
 ) -> dict[str, Any]:
@@ -190,7 +202,7 @@ def _answer(
         "one_fewer_gap": "" if fewer is None else fewer.broken(),
         "spare_proof": spare_proof(deployment, scenario, peak.load, chosen.replicas, seed),
         "day": answers["day"],
-        "capacity_curve": [probe.row("serving") for probe in sorted(chosen.size.probes, key=lambda p: (p.at, p.full))],
+        "capacity_curve": [probe.row("serving") for probe in sorted(chosen.size.probes, key=_rising)],
         "distributions": peak.outcome.histograms() | _token_histograms(peak.load),
         **answers,
         "autoscaler": None if scaled is None else scaled_document(scaled, chosen.option.prices),
@@ -206,10 +218,22 @@ def _answer(
     }
 
 
+def _rising(probe: Probe) -> tuple[float, bool, bool, bool]:
+    """By size; of its runs last the full one on the search's own seed, or one that fails on another."""
+    return probe.at, probe.full, not probe.met, probe.other_seed is None
+
+
 def _served(scenario: Scenario, deployment: Deployment, probe: Probe, seed: int, worlds: int) -> dict[str, Any]:
-    """A simulated size with its bands."""
-    around = bands(deployment, scenario, probe.outcome, probe.load, int(probe.at), seed, worlds)
-    return run_document(deployment, probe.load, probe.outcome, around) | with_hits(scenario, probe.load, probe.outcome)
+    """A simulated size with its bands; `other_seed` where its arrays are not those of `seed`."""
+    own = seed if probe.other_seed is None else probe.other_seed
+    around = bands(deployment, scenario, probe.outcome, probe.load, int(probe.at), own, worlds)
+    pause = session_pause(deployment, scenario, probe.load, probe.outcome, int(probe.at), own)
+    return {
+        **run_document(deployment, probe.load, probe.outcome, around),
+        **with_hits(scenario, probe.load, probe.outcome),
+        **with_pause(pause),
+        **({} if probe.other_seed is None else {"other_seed": probe.other_seed}),
+    }
 
 
 # --- revenue and the day ---

@@ -112,7 +112,7 @@ def test_interaction_is_what_the_order_removes_less_what_the_option_removes_alon
     assert len(told) == 4
     for row in told:
         for key, value in row["interaction"].items():
-            assert row["removed"][key] - row["alone"]["removed"][key] == value
+            assert row["removed"][key] - row["alone"]["removed"][key] == pytest.approx(value, rel=1e-12, abs=1e-15)
     assert told[0]["interaction"] == {"gpus": 0, "usd_per_query": 0.0}  # the first is alone on the baseline
 
 
@@ -197,6 +197,8 @@ UNUSED = [
     ({"engine__max_num_seqs": None}, "batching limits", "leaves them to vLLM"),
     ({}, "mixture of experts", "model is dense"),
     ({"model": "qwen3-235b-a22b"}, "mixture of experts", "no dense model of about as many parameters"),
+    ({}, "routing", "leaves it to the default, least_loaded"),
+    ({"fleet__routing": "least_loaded"}, "routing", "least_loaded, is the default"),
 ]
 
 

@@ -16,10 +16,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from planner.deployment import deploy, only_candidate
-from planner.deployment.runs import IDLE_QUERIES, Deployment, idle_e2e_s, idle_outcome, make_load, run, run_length
+from planner.deployment.collapse import cache_tokens, touched_tokens
+from planner.deployment.runs import IDLE_QUERIES, idle_e2e_s, idle_outcome, make_load, run, run_length
 from planner.report.charts import COLOURS, image
 from planner.scenario import Scenario
-from planner.simulation.load import Load, typical
+from planner.simulation.load import Load
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "chat-sessions.yaml"
@@ -59,8 +60,8 @@ def point(scenario: Scenario, turns_qps: float, cache_share: float = 1.0, turns:
     figures = run(deployment, scenario, load, 1, SEED).figures
     return Point(
         turns_qps,
-        _cache_tokens(deployment),
-        fills_at_qps(scenario, load, _cache_tokens(deployment), idle.figures["e2e_ms"]["mean"] / 1e3),
+        cache_tokens(deployment),
+        fills_at_qps(scenario, load, cache_tokens(deployment), idle.figures["e2e_ms"]["mean"] / 1e3),
         figures["prefix_cache_hit_rate"],
         figures["saved_prefill_tokens"],
         figures["evicted_blocks"],
@@ -69,22 +70,18 @@ def point(scenario: Scenario, turns_qps: float, cache_share: float = 1.0, turns:
     )
 
 
-def fills_at_qps(scenario: Scenario, load: Load, cache_tokens: int, e2e_s: float) -> float:
+def fills_at_qps(scenario: Scenario, load: Load, kv_tokens: int, e2e_s: float) -> float:
     """Turns/s at which the tokens read and written between two turns of a session are as many as the cache holds.
 
-    Least recently used goes first, so a history is there if what was touched since fits: turns/s · (pause + E2E) · mean
-    tokens of a turn, prompt and answer, each session once. At cache ÷ ((pause + E2E) · tokens) it no longer does.
+    Least recently used goes first, so a history is there if what was touched since fits (`touched_tokens`, which grows
+    with the rate along a straight line once every prefix group is met within a pause).
     """
-    session = scenario.session
-    if session is None:
-        raise ValueError("the scenario has no sessions")
-    counted = typical(load)
-    tokens = float((load.prompt_tokens[counted] + load.output_tokens[counted]).mean())
-    return cache_tokens / ((session.think_s + e2e_s) * tokens)
-
-
-def _cache_tokens(deployment: Deployment) -> int:
-    return deployment.config.usable_blocks * deployment.config.block_size
+    at_qps = scenario.traffic.peak_qps or 0.0
+    once, twice = (
+        touched_tokens(scenario.with_values({"traffic.peak_qps": factor * at_qps}), load, 1, e2e_s) for factor in (1, 2)
+    )
+    shared = 2 * once - twice  # what all sessions begin with, whatever the rate
+    return at_qps * (kv_tokens - shared) / (once - shared)
 
 
 # --- picture and page ---

@@ -10,6 +10,7 @@ import pandas as pd
 
 from planner.deployment.bands import bands
 from planner.deployment.candidates import only_candidate
+from planner.deployment.collapse import collapse_warnings, session_pause, with_pause
 from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_document, warnings_document, with_hits
 from planner.deployment.failures import control_of, failures_document, lasting_s, with_failures
 from planner.deployment.runs import (
@@ -112,15 +113,17 @@ def simulate(
         fleet = fleet_run(deployment, scenario, load, replicas, seed)
         outcome = outcome_of(fleet, scenario)
         around = bands(deployment, scenario, outcome, load, replicas, seed)
+    pause = session_pause(deployment, scenario, load, outcome, replicas, seed)
     document = {
         "schema_version": SCHEMA_VERSION,
         "scenario": scenario.as_dict(),
         "seed": seed,
-        "warnings": warnings_document([deployment]),
+        "warnings": [*warnings_document([deployment]), *collapse_warnings(pause, seed)],
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
         "fleet": fleet_document(deployment, replicas),
         **run_document(deployment, load, outcome, around),
         **with_hits(scenario, load, outcome),
+        **with_pause(pause),
         **({} if failures is None else {"failures": failures}),
         "provenance": [row.as_dict() for row in deployment.provenance_of(replicas)],
     }

@@ -21,12 +21,16 @@ def short_of(queries: int) -> int:
 
 @dataclass(frozen=True)
 class Probe:
-    """One simulated point: `at` is the number of serving replicas, the rate in queries/s, or the concurrency."""
+    """One simulated point: `at` is the number of serving replicas, the rate in queries/s, or the concurrency.
+
+    `other_seed` is the seed of its arrays where that is not the search's own.
+    """
 
     at: float
     full: bool  # full length, judged with its confidence interval
     load: Load = field(repr=False)
     outcome: Outcome = field(repr=False)
+    other_seed: int | None = None
 
     @property
     def met(self) -> bool:
@@ -49,17 +53,19 @@ class Probe:
             **values,
             **uppers,
             "utilisation": self.outcome.figures["utilisation"],
+            **({} if self.other_seed is None else {"other_seed": self.other_seed}),
         }
 
     def broken(self) -> str:
-        """What does not hold, in words: the limit that is exceeded most, or saturation."""
+        """What does not hold, in words: the limit that is exceeded most, or saturation; on which seed, if another's."""
+        on = "" if self.other_seed is None else f" (seed {self.other_seed})"
         if self.outcome.saturated:
-            return "saturated: more arrives than is served"
+            return f"saturated: more arrives than is served{on}"
         worst, by = "", 1.0
         for check in self.outcome.checks:
             value = check.upper_ms if self.full and check.upper_ms is not None else check.value_ms
             if value is not None and value / check.limit_ms > by:
-                worst, by = f"{check.key} {_ms(value)} > {_ms(check.limit_ms)}", value / check.limit_ms
+                worst, by = f"{check.key} {_ms(value)} > {_ms(check.limit_ms)}{on}", value / check.limit_ms
         return worst
 
 

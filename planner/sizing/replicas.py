@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from planner.deployment import FULL_SPANS, Deployment, idle_e2e_s, idle_outcome, make_load, run, run_length
+from planner.deployment.collapse import other_seeds, session_pause
 from planner.scenario import Scenario
 from planner.simulation.load import Load, typical
 from planner.sizing.probes import SHORT_SPANS, Probe, short_of
@@ -29,15 +30,21 @@ class Size:
     probes: tuple[Probe, ...] = field(repr=False)
 
     def probe(self, serving: int) -> Probe:
-        """The longest run at that many serving replicas, which must have been run."""
-        return max((probe for probe in self.probes if probe.at == serving), key=lambda probe: probe.full)
+        """The longest run at that many serving replicas on the search's own seed, which must have been run."""
+        own = (probe for probe in self.probes if probe.at == serving and probe.other_seed is None)
+        return max(own, key=lambda probe: probe.full)
+
+    def elsewhere(self, serving: int) -> tuple[Probe, ...]:
+        """The runs at that many serving replicas on other seeds."""
+        return tuple(probe for probe in self.probes if probe.at == serving and probe.other_seed is not None)
 
     @property
     def one_fewer(self) -> Probe | None:
-        """The run of the next smaller fleet; None where one replica serves."""
+        """The run of the next smaller fleet, of several seeds the one that fails; None where one replica serves."""
         if self.serving is None or self.serving == 1:
             return None
-        return self.probe(self.serving - 1)
+        failing = [probe for probe in self.elsewhere(self.serving - 1) if not probe.met]
+        return failing[0] if failing else self.probe(self.serving - 1)
 
 
 def least_serving(scenario: Scenario) -> int:
@@ -77,35 +84,59 @@ def rough_size(deployment: Deployment, scenario: Scenario, seed: int, queries: i
 
 
 def verified_size(rough: Size, scenario: Scenario, seed: int, queries: int, most: int) -> Size:
-    """Settle a rough size on full-length runs: it holds with confidence, and one replica fewer does not."""
+    """Settle a rough size on full-length runs: it holds with confidence, and one replica fewer does not.
+
+    Where sessions are near the collapse of their cache one run is one of two states: such a size holds if it does on
+    `other_seeds` too.
+    """
     if rough.verified or rough.serving is None:
         return rough
     deployment = rough.deployment
     length = run_length(scenario, queries, rough.idle_e2e_s, FULL_SPANS)
     load = make_load(scenario, deployment.config.max_model_len, seed, length)
     known: dict[int, Probe] = {}
+    loads: dict[int, Load] = {}
+    others: dict[int, list[Probe]] = {}
 
     def at(replicas: int) -> Probe:
         if replicas not in known:
             known[replicas] = Probe(replicas, True, load, run(deployment, scenario, load, replicas, seed))
         return known[replicas]
 
+    def on(other: int, replicas: int) -> Probe:
+        if other not in loads:
+            loads[other] = make_load(scenario, deployment.config.max_model_len, other, length)
+        outcome = run(deployment, scenario, loads[other], replicas, other)
+        return Probe(replicas, True, loads[other], outcome, other)
+
+    def holds(replicas: int) -> bool:
+        if not at(replicas).met:
+            return False
+        if replicas not in others:
+            others[replicas] = []
+            pause = session_pause(deployment, scenario, load, at(replicas).outcome, replicas, seed)
+            for other in other_seeds(seed) if pause is not None and pause.near else ():
+                others[replicas].append(on(other, replicas))
+                if not others[replicas][-1].met:
+                    break
+        return all(probe.met for probe in others[replicas])
+
     serving = rough.serving
-    while not at(serving).met and serving < most:
+    while not holds(serving) and serving < most:
         serving = min(serving + max(1, serving // 50), most)
-    found = serving if at(serving).met else None
+    found = serving if holds(serving) else None
     # Below the floor nothing is chosen, fleet.min_replicas is the user's own; but it is shown what it would do.
-    while found and found > least_serving(scenario) and at(found - 1).met:
+    while found and found > least_serving(scenario) and holds(found - 1):
         found -= 1
     if found and found > 1:
         at(found - 1)
-    tried = (*rough.probes, *known.values())
+    tried = (*rough.probes, *known.values(), *(probe for probes in others.values() for probe in probes))
     return Size(deployment, found, True, rough.idle_e2e_s, None if found else _too_few(tried, most, scenario), tried)
 
 
 def _too_few(probes: tuple[Probe, ...], most: int, scenario: Scenario) -> str:
     """Why no size was found, with what the largest one breaks."""
-    largest = max(probes, key=lambda probe: (probe.at, probe.full))
+    largest = max(probes, key=lambda probe: (probe.at, probe.full, not probe.met))
     limit = "" if scenario.fleet.max_gpus is None else "fleet.max_gpus: "
     return f"{limit}even {most} serving replicas are too few ({largest.broken()})"
 

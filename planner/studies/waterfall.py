@@ -1,10 +1,10 @@
 """What each option of a scenario takes off the fleet and off the cost of a query, one after the other.
 
 The baseline is the scenario without its options: no response cache, no prefix cache, bf16 weights, vLLM's own batching
-limits, and for a mixture of experts a dense model. The options then come back in a stated order. Every row is a plan
-of its own. The last one is the plan that the waterfall belongs to, so what the rows remove adds up to the baseline less
-that plan. Each option is also tried alone on the baseline: options work on each other (a query that the response
-cache answers needs no prefix cache), and the difference between the two is shown as interaction.
+limits, for a mixture of experts a dense model, and the default routing. The options then come back in a stated order.
+Every row is a plan of its own. The last one is the plan that the waterfall belongs to, so what the rows remove adds up
+to the baseline less that plan. Each option is also tried alone on the baseline: options work on each other (a query
+that the response cache answers needs no prefix cache), and the difference between the two is shown as interaction.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from planner.studies.waterfall_options import Option, baseline_words, choice_wor
 
 Document = Mapping[str, Any]
 Row = dict[str, Any]
+ROUNDING = 1e-12  # of what both came from: less between two sums of floats is no difference
 MOST_HARDWARE = 3  # kinds of GPU that the rows choose among: the plan's own and the next cheapest
 LEFT_OUT = "left out"
 BASELINE = "baseline"
@@ -181,12 +182,16 @@ def _stand_alone(row: Row, base: Row, planner: _Planner, in_base: list[Option], 
     row["alone"] = {**alone, "removed": _less(base, figures) if figures["feasible"] else None}
     if figures["feasible"]:
         of_alone = row["alone"]["removed"]
-        row["interaction"] = {key: _difference(row["removed"][key], of_alone[key]) for key in of_alone}
+        row["interaction"] = {key: _difference(row["removed"][key], of_alone[key], base[key]) for key in of_alone}
 
 
 def _less(before: Row, after: Row) -> Row:
-    return {key: _difference(before[key], after[key]) for key in ("gpus", "usd_per_query")}
+    return {key: _difference(before[key], after[key], before[key]) for key in ("gpus", "usd_per_query")}
 
 
-def _difference(one: float | None, other: float | None) -> float | None:
-    return None if one is None or other is None else one - other
+def _difference(one: float | None, other: float | None, of: float | None) -> float | None:
+    """one − other, both made of figures of the size of `of`; 0 where it is no more than their rounding."""
+    if one is None or other is None or of is None:
+        return None
+    difference = one - other
+    return type(difference)(0) if abs(difference) <= ROUNDING * abs(of) else difference

@@ -1,7 +1,7 @@
 """The options that a waterfall takes away and puts back: what the scenario says of each, and what stands there without.
 
 In the stated order: response cache, prefix cache, FP8 (or what number formats the scenario names), batching limits,
-mixture of experts against a dense model, routing against chance, an autoscaler against a fleet of one size.
+mixture of experts against a dense model, routing against the default one, an autoscaler against a fleet of one size.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from planner.catalogue.models import model as find_model
 from planner.memory import resolve_quantization
 from planner.response_cache import cache_words
 from planner.scenario import Scenario
-from planner.scenario.sections import Quantization
+from planner.scenario.sections import Fleet, Quantization
 from planner.specs import Model
 from planner.studies.model_sizes import dense_counterpart, model_loss
 
 Document = Mapping[str, Any]
 QUALITY = "how well the answers are is not modelled"
+DEFAULT_ROUTING: str = Fleet().routing[0]
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,14 @@ def _batching(scenario: Scenario) -> Option:
 
 
 def _routing(scenario: Scenario) -> Option:
+    """Held against the default, which is what a fleet has whose owner says nothing."""
     given, key = list(scenario.fleet.routing), "fleet.routing"
-    if key.split(".")[1] not in scenario.fleet.model_fields_set:
+    if "routing" not in scenario.fleet.model_fields_set:
         return Option("routing", "", unused=f"the scenario leaves it to the default, {given[0]} ({key})")
-    if given == ["random"]:
-        return Option("routing", "", unused=f"the scenario's is random ({key})")
-    return Option("routing", f"{choice_words(given)} in place of random", {key: given}, {key: "random"})
+    if given == [DEFAULT_ROUTING]:
+        return Option("routing", "", unused=f"the scenario's, {given[0]}, is the default ({key})")
+    what = f"{choice_words(given)} in place of the default, {DEFAULT_ROUTING}"
+    return Option("routing", what, {key: given}, {key: DEFAULT_ROUTING})
 
 
 def _autoscaler(scenario: Scenario, document: Document) -> Option:
@@ -205,7 +208,7 @@ def baseline_words(used: list[Option]) -> str:
         "FP8": "bf16",
         "number format": "bf16",
         "batching limits": "vLLM's own batching limits",
-        "routing": "random routing",
+        "routing": f"the default routing, {DEFAULT_ROUTING}",
         "autoscaler": "a fleet of one size",
     }
     said = [words.get(option.step) or f"{choice_words(option.without['model'])}, dense" for option in used]

@@ -100,7 +100,9 @@ def _smaller(document: Document, scenario: Document, fleet: Document) -> list[st
             title += ", but fleet.min_replicas asks for more"
         return section(title, limit_lines(run.get("slo") or []))
     why = " and ".join(broken) or ("more arrives than is served" if run.get("saturated") else gap)
-    title = f"One replica fewer{f' ({serving - 1} serving)' if serving > 1 else ''} FAILS{f': {why}' if why else ''}"
+    on = f" on seed {run['other_seed']}" if run.get("other_seed") is not None else ""
+    size = f" ({serving - 1} serving)" if serving > 1 else ""
+    title = f"One replica fewer{size} FAILS{on}{f': {why}' if why else ''}"
     return section(title, [*limit_lines(run.get("slo") or []), *saturation_lines(run, "  ")])
 
 

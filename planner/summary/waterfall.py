@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from planner.summary.layout import paragraph, section, table
-from planner.summary.words import number, usd, with_limit_names
+from planner.summary.words import number, plural, usd, with_limit_names
 
 Document = dict[str, Any]
 
@@ -23,7 +23,7 @@ def waterfall_lines(rows: list[Document]) -> list[str]:
     lines = table(cells, "<>>>>>>>>")
     lines += _sum(fitting)
     for row in planned:
-        lines += paragraph(f"{row['step']}: {row.get('what', '')}", "  ", "    ")
+        lines += paragraph(f"{row['step']}: {row.get('what', '')}{_costs(row)}", "  ", "    ")
     for row in rows:
         if row.get("reason"):
             lines += paragraph(f"{row['step']}: {with_limit_names(row['reason'])}", "  ", "    ")
@@ -39,6 +39,12 @@ def _cells(row: Document) -> list[str]:
     for key, words in (("gpus", number), ("usd_per_query", usd)):
         cells += [words(row[key]) if row.get(key) is not None else "", _taken(row.get("removed"), key)]
     return cells + [_taken(part, key) for part in (alone, row.get("interaction")) for key in ("gpus", "usd_per_query")]
+
+
+def _costs(row: Document) -> str:
+    """ "; it takes nothing off here, it adds 1 GPU", of an option that the fleet grows with."""
+    more = -((row.get("removed") or {}).get("gpus") or 0)
+    return f"; it takes nothing off here, it adds {plural(more, 'GPU')}" if more > 0 else ""
 
 
 def _taken(part: Document | None, key: str) -> str:
