@@ -5,7 +5,6 @@ The search is `sizing.search`; here its answer becomes one document, enough for 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +42,7 @@ from planner.scenario import Scenario
 from planner.simulation.load import Load, typical
 from planner.simulation.outcome import BATCHES, CONFIDENCE, Latencies, Outcome
 from planner.sizing import LEAST_REQUESTS, Probe, Search, Sized, search
+from planner.sizing.alternatives import alternatives, probe_table
 from planner.sizing.autoscaled import (
     ScaledDay,
     refuse_beside_autoscaler,
@@ -150,11 +150,11 @@ def plan(
         "response_cache": cache_document(scenario),
         "feasible": found.chosen is not None,
         **(NOTHING if found.chosen is None else _answer(given, still, seed, found.chosen, worlds, scaled)),
-        "alternatives": _alternatives(still, seed, found),
+        "alternatives": alternatives(found),
         "waterfall": [],
         "uncertainty": None,
     }
-    return Plan(document, _probe_table(found))
+    return Plan(document, probe_table(found))
 
 
 def _judged(found: Search) -> list[Deployment]:
@@ -298,72 +298,3 @@ def _token_histograms(load: Load) -> dict[str, Any]:
         counts, edges = np.histogram(values[typical(load)], bins=40)
         tables[name] = {"edges": edges.tolist(), "counts": counts.astype(float).tolist()}
     return tables
-
-
-# --- the other candidates ---
-
-
-def _alternatives(scenario: Scenario, seed: int, found: Search) -> list[dict[str, Any]]:
-    """Every candidate: those that hold, by price, then the rejected ones with the reason."""
-    rows = [_alternative(scenario, sized, sized is found.chosen) for sized in found.sized]
-    rows.sort(key=lambda row: (not row["chosen"], not row["feasible"], row["rank"]))
-    for row in rows:
-        del row["rank"]
-    return rows + [_row(rejected.choice, rejected.reason) for rejected in found.rejected]
-
-
-def _row(choice: dict[str, Any], reason: str | None) -> dict[str, Any]:
-    return {
-        "model": choice.get("model"),
-        "hardware": choice.get("hardware"),
-        "routing": choice.get("fleet.routing"),
-        "engine": {key.removeprefix("engine."): value for key, value in choice.items() if key.startswith("engine.")},
-        "feasible": False,
-        "replicas": None,
-        "gpus": None,
-        "usd_per_hour": None,
-        "usd_per_query": None,
-        "utilisation": None,
-        "reason": reason,
-        "verified": True,
-        "chosen": False,
-    }
-
-
-def _alternative(scenario: Scenario, sized: Sized, chosen: bool) -> dict[str, Any]:
-    candidate = sized.option.deployment.candidate
-    row = _row(sized.option.choice, sized.size.reason) | {
-        "model": candidate.model.name,
-        "hardware": candidate.gpu.name,
-        "routing": candidate.routing,
-        "engine": {
-            "quantization": candidate.options.quantization,
-            "tensor_parallel_size": candidate.options.tensor_parallel_size,
-        }
-        | _row(sized.option.choice, None)["engine"],
-        "verified": sized.size.verified,
-        "chosen": chosen,
-        "rank": (math.inf, 0),
-    }
-    if sized.size.serving is None:
-        return row
-    probe = sized.size.probe(sized.size.serving)
-    cost = sized.cost
-    return row | {
-        "feasible": True,
-        "replicas": sized.replicas,
-        "gpus": sized.gpus,
-        "usd_per_hour": None if cost is None else cost.usd_per_hour,
-        "usd_per_query": None if cost is None else cost.usd_per_query,
-        "utilisation": probe.outcome.figures["utilisation"],
-        "rank": sized.rank(),
-    }
-
-
-def _probe_table(found: Search) -> pd.DataFrame:
-    rows = []
-    for sized in found.sized:
-        candidate = sized.option.deployment.candidate
-        named = {"model": candidate.model.name, "hardware": candidate.gpu.name} | sized.option.choice
-        rows += [named | probe.row("serving") for probe in sized.size.probes]
-    return pd.DataFrame(rows)

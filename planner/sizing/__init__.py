@@ -7,7 +7,8 @@ as well and must fail. More replicas need not be better on one path, so neighbou
 
 `probes` one simulated point · `replicas` the fewest replicas for a load · `search` all combinations of a scenario's
 lists · `load` the most load for some replicas · `point` the same as a bare number, to divide by another · `most` how
-the highest load that holds is looked for · `day` the chosen fleet in the hours below its peak.
+the highest load that holds is looked for · `day` the chosen fleet in the hours below its peak · `autoscaled` its day
+under an autoscaler · `spare` the proof of its spare replicas · `alternatives` what was tried, as rows.
 """
 
 from planner.sizing.load import Capacity, capacity
