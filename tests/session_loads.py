@@ -87,3 +87,24 @@ CHAT = {
 def simulated(**keys: Any) -> dict[str, Any]:
     changes = {key.replace("__", "."): value for key, value in keys.items()}
     return planner.simulate(Scenario.from_dict(CHAT).with_values(changes), requests=4000).as_dict()
+
+
+# Sessions of five turns of about 250 tokens, ten seconds between them, in front of a cache of 2,999 blocks of 16.
+FIVE_TURNS: dict[str, Any] = {
+    "version": 1,
+    "model": "llama-3.1-8b",
+    "hardware": "h100-sxm-80gb",
+    "engine": {"max_model_len": 4096, "num_gpu_blocks_override": 3000},
+    "traffic": {"peak_qps": 2},
+    "query": {
+        "stages": [
+            {
+                "name": "reply",
+                "prompt_tokens": {"uniform": [100, 200]},
+                "output_tokens": {"uniform": [50, 150]},
+                "turns": 5,
+                "think_s": 10,
+            }
+        ]
+    },
+}

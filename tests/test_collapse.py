@@ -13,31 +13,13 @@ from planner import Scenario, plan, simulate
 from planner.deployment.collapse import Pause, collapse_warnings, other_seeds, size_warnings, touched_tokens
 from planner.planning import Plan
 from planner.simulation.load import Load
+from tests.session_loads import FIVE_TURNS
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "routing-sessions.yaml"
-# Sessions of five turns of about 250 tokens, ten seconds between them, in front of a cache of 2,999 blocks of 16.
-CHAT: dict[str, Any] = {
-    "version": 1,
-    "model": "llama-3.1-8b",
-    "hardware": "h100-sxm-80gb",
-    "engine": {"max_model_len": 4096, "num_gpu_blocks_override": 3000},
-    "traffic": {"peak_qps": 2},
-    "query": {
-        "stages": [
-            {
-                "name": "reply",
-                "prompt_tokens": {"uniform": [100, 200]},
-                "output_tokens": {"uniform": [50, 150]},
-                "turns": 5,
-                "think_s": 10,
-            }
-        ]
-    },
-}
 
 
 def chat(**changes: Any) -> Scenario:
-    return Scenario.from_dict(CHAT).with_values({key.replace("__", "."): value for key, value in changes.items()})
+    return Scenario.from_dict(FIVE_TURNS).with_values({key.replace("__", "."): value for key, value in changes.items()})
 
 
 # two turns in the mean of 300 tokens, 2 turns/s, 10 s of pause and 2 s of answer: 24 turns between two of a session

@@ -10,29 +10,10 @@ import pytest
 
 from planner.scenario import Scenario
 from planner.simulation.load import Load
+from tests.session_loads import FIVE_TURNS
 from tools.prefix_collapse import PAGE, PICTURE, Point, fills_at_qps, picture, point, table, with_table
 
-# Sessions of five turns of about 250 tokens, ten seconds between them, in front of a cache of 2,999 blocks of 16.
-CHAT = Scenario.from_dict(
-    {
-        "version": 1,
-        "model": "llama-3.1-8b",
-        "hardware": "h100-sxm-80gb",
-        "engine": {"max_model_len": 4096, "num_gpu_blocks_override": 3000},
-        "traffic": {"peak_qps": 1},
-        "query": {
-            "stages": [
-                {
-                    "name": "reply",
-                    "prompt_tokens": {"uniform": [100, 200]},
-                    "output_tokens": {"uniform": [50, 150]},
-                    "turns": 5,
-                    "think_s": 10,
-                }
-            ]
-        },
-    }
-)
+CHAT = Scenario.from_dict(FIVE_TURNS)
 
 
 @cache

@@ -230,9 +230,8 @@ def _cut_off(ledgers: NDArray[np.void], t: float, st: Settings) -> None:
     Its tokens stay, and so does, in the integral over KV blocks, what was freed by those that ended with it.
     """
     beyond_s = np.maximum(ledgers["now"] - t, 0.0)
-    running = ledgers["n_running"] + (
-        0 if st.lagged else ledgers["finished_now"]
-    )  # lagged: they still have their seats
+    seated = 0 if st.lagged else ledgers["finished_now"]  # lagged: who ended with the step is still among the running
+    running = ledgers["n_running"] + seated
     ledgers["busy_s"] -= beyond_s
     ledgers["running_s"] -= beyond_s * running
     ledgers["waiting_s"] -= beyond_s * ledgers["n_waiting"]
