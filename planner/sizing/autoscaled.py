@@ -184,7 +184,7 @@ def scaled_warnings(day: ScaledDay, prices: Prices) -> list[str]:
     if usd is not None and static is not None and fsum(usd) > static:
         lines.append(
             f"fleet.autoscaler: costs {percent(fsum(usd) / static - 1)} more than the plan's "
-            f"{plural(day.planned, 'replica')} on all day: {day.paid.mean_replicas:.3g} are paid for on average"
+            f"{plural(day.planned, 'replica')} on all day: {day.paid.mean_replicas:.1f} are paid for on average"
         )
     return lines
 

@@ -119,7 +119,7 @@ def _autoscaler(scenario: Scenario, document: Document) -> Option:
     if scaler is None:
         return Option(step, "", unused=f"the scenario has none ({key})")
     found = document["autoscaler"]
-    said = f"{found['mean_paid_replicas']:.2g} of {found['static']['replicas']} replicas paid for on average"
+    said = f"{found['mean_paid_replicas']:.1f} of {found['static']['replicas']} replicas paid for on average"
     return Option(step, said, {key: scaler.model_dump(mode="json", exclude_unset=True)})
 
 
