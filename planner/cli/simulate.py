@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TABLE, PICTURES = ".parquet", (".png", ".svg")
 INTERVALS = 240
-MOST_DAYS = 7
+MOST_DAYS = 7  # as `planner.workload` has it, which is not loaded for a page of help
 
 
 @click.command(short_help="One fleet under one load.")

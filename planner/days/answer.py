@@ -18,7 +18,7 @@ from planner.deployment import (
     only_candidate,
     warnings_document,
 )
-from planner.deployment.days import MOST_DAYS, MOST_WHOLE, DaysRun, at_rate, run_days
+from planner.deployment.days import MOST_WHOLE, DaysRun, at_rate, run_days
 from planner.errors import ScenarioError, UnsupportedError
 from planner.pricing import check_rate_cards, priced
 from planner.provenance import Provenance, weakest_first
@@ -28,7 +28,7 @@ from planner.simulation.autoscaler import Wishes
 from planner.simulation.day_bins import BIN_ERROR
 from planner.summary.days import days_text
 from planner.units import S_PER_HOUR
-from planner.workload import Reaching, rates_of, reaching
+from planner.workload import MOST_DAYS, Reaching, rates_of, reaching
 
 WAYS = {
     "streams": "each replica's share of the traffic drawn for itself, all of it simulated",

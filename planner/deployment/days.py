@@ -42,7 +42,6 @@ from planner.units import S_PER_HOUR
 from planner.workload import Rates, Reaching, build_load, reaching, varied_arrivals
 
 MOST_WHOLE = 10_000_000  # model calls whose arrays are held at once: some two gigabytes
-MOST_DAYS = 7
 Way = Literal["streams", "whole", "samples"]
 Progress = Callable[[str, int, int], None]
 

@@ -12,12 +12,12 @@ from planner.manifests.naming import Object, metadata
 from planner.manifests.replicas import COMPONENT as REPLICAS
 from planner.manifests.settings import Settings
 from planner.manifests.watching import fleet_labels, prometheus_url
+from planner.units import S_PER_HOUR
 
 COMPONENT = "autoscaling"
 POLL_S = 15
 TOLERANCE = 0.1  # within which Kubernetes' autoscaler does nothing
 LEAST_WINDOW_S, MOST_WINDOW_S, MOST_PERIOD_S = 300, 3600, 1800  # the upper ones are Kubernetes' own
-S_PER_HOUR = 3600.0
 LEAST_THRESHOLD = 0.001  # KEDA counts in thousandths
 
 

@@ -11,10 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from planner.report.charts import COLOURS
+from planner.units import HOURS_PER_DAY
 
-HOURS_PER_DAY = 24
 MISSED = "#D55E00"
-S_PER_HOUR = 3600.0
 
 
 def days_chart(document: Mapping[str, Any]) -> Figure:

@@ -9,9 +9,9 @@ from planner.summary.layout import bars, paragraph, section, table
 from planner.summary.origins import definition_lines, origin_lines
 from planner.summary.service import engine_words, warning_lines
 from planner.summary.words import clean, gpu_name, limit_name, milliseconds, number, percent, plural, usd
+from planner.units import HOURS_PER_DAY
 
 Document = dict[str, Any]
-HOURS_PER_DAY = 24
 MOST_TOLD = 8  # of the hours that miss the limits
 PERFECT = "perfect: a scaler that knows the load and starts in no time, the fewest that hold the limits at each rate"
 HOUR_COLUMNS = (

@@ -10,7 +10,7 @@ from planner.scenario import Scenario
 from planner.units import HOURS_PER_DAY, S_PER_HOUR
 from planner.workload.rates import S_PER_DAY, Rates, rates_of
 
-MOST_DAYS = 7
+MOST_DAYS = 7  # that one run goes through, and after which a file's rates begin anew at the latest
 
 
 def days_of_rates(scenario: Scenario) -> int:
