@@ -17,7 +17,7 @@ A message is one line and carries the key, the value, the rule and, where there 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class PlannerError(Exception):
@@ -53,7 +53,7 @@ class InputError(PlannerError):
         super().__init__(key, value, rule, nearest)
 
     def __str__(self) -> str:
-        shown = "" if self.value is None else f" (={_short(self.value)})"
+        shown = "" if self.value is None or self.value is ... else f" (={_short(self.value)})"
         hint = f"; nearest: {self.nearest}" if self.nearest else ""
         return f"{self.key}{shown}: {self.rule}{hint}"
 
@@ -85,6 +85,19 @@ def nearest_names(name: str, known: Iterable[str], count: int = 3) -> str | None
     return ", ".join(folded[candidate] for candidate in close) or None
 
 
+def as_written(value: object) -> str:
+    """A value as a scenario file would have it on one line: `{stop: {at_s: 60}}`, `true`, `null`; text as it is."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {as_written(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_written, value))}]"
+    return str(value)
+
+
 def _short(value: object, limit: int = 60) -> str:
-    text = " ".join(str(value).split())
+    text = " ".join(as_written(value).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"

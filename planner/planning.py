@@ -21,10 +21,9 @@ from planner.deployment import (
     fleet_document,
     refuse_failures,
     run_document,
-    warnings_document,
     with_hits,
 )
-from planner.deployment.collapse import session_pause, size_warnings, with_pause
+from planner.deployment.collapse import session_pause, with_pause
 from planner.economics import Demand, Economics, LoadShape, Size, load_shape, unit_economics, utilisation_by_hour
 from planner.errors import ScenarioError
 from planner.pricing import (
@@ -41,7 +40,7 @@ from planner.response_cache import cache_document, response_hit_rate
 from planner.scenario import Scenario
 from planner.simulation.load import Load, typical
 from planner.simulation.outcome import BATCHES, CONFIDENCE, Latencies, Outcome
-from planner.sizing import LEAST_REQUESTS, Probe, Search, Sized, search
+from planner.sizing import LEAST_REQUESTS, Probe, Sized, search
 from planner.sizing.alternatives import alternatives, probe_table
 from planner.sizing.autoscaled import (
     ScaledDay,
@@ -49,10 +48,10 @@ from planner.sizing.autoscaled import (
     scaled_day,
     scaled_document,
     scaled_origins,
-    scaled_warnings,
 )
 from planner.sizing.day import DAY_LEVELS, DayRuns
 from planner.sizing.spare import spare_proof
+from planner.sizing.warnings import plan_warnings
 from planner.summary import plan_text
 from planner.units import MS_PER_S
 from planner.workload import peak_and_day, whole_and_mean_day
@@ -139,14 +138,11 @@ def plan(
         deployment, prices = found.chosen.option.deployment, found.chosen.option.prices
         ways = whole_and_mean_day(given)
         scaled = scaled_day(deployment, scenario, prices, found.chosen.replicas, ways, seed, tell)
-    warnings = [*warnings_document(_judged(found)), *_collapse(still, seed, found.chosen)]
-    if found.chosen is not None and scaled is not None:
-        warnings += scaled_warnings(scaled, found.chosen.option.prices)
     document = {
         "schema_version": SCHEMA_VERSION,
         "scenario": scenario.as_dict(),
         "seed": seed,
-        "warnings": warnings,
+        "warnings": plan_warnings(given, still, seed, found, scaled),
         "response_cache": cache_document(scenario),
         "feasible": found.chosen is not None,
         **(NOTHING if found.chosen is None else _answer(given, still, seed, found.chosen, worlds, scaled)),
@@ -155,27 +151,6 @@ def plan(
         "uncertainty": None,
     }
     return Plan(document, probe_table(found))
-
-
-def _judged(found: Search) -> list[Deployment]:
-    """What the answer rests on: the chosen deployment. Where no fleet holds: the first one tried, unless the
-    calibration belongs to another of them (a line for each of many candidates would hide the answer).
-    """
-    if found.chosen is not None:
-        return [found.chosen.option.deployment]
-    tried = [sized.option.deployment for sized in found.sized]
-    return [] if any(deployment.calibrated for deployment in tried) else tried[:1]
-
-
-def _collapse(scenario: Scenario, seed: int, chosen: Sized | None) -> list[str]:
-    """What to know of a size that is near the collapse of its sessions' cache, or just above one that is."""
-    if chosen is None or scenario.session is None:
-        return []
-    serving, size = chosen.replicas - chosen.spare, chosen.size
-    peak, fewer = size.probe(serving), size.one_fewer
-    pause = session_pause(size.deployment, scenario, peak.load, peak.outcome, serving, seed)
-    seeds = [seed, *(probe.other_seed for probe in size.elsewhere(serving) if probe.other_seed is not None)]
-    return size_warnings(pause, serving, seeds, None if fewer is None else fewer.other_seed)
 
 
 def _answer(

@@ -119,7 +119,7 @@ TURNS = [
     ({"turns": 257}, "query.stages[0].turns (=257)", "must be <= 256", "more than is kept in memory"),
     ({"turns": 2.5}, "query.stages[0].turns (=2.5)", "must be a whole number", "half a turn"),
     ({"turns": [2, 3]}, "query.stages[0].turns (=[2, 3])", NO_LIST, "no choice"),
-    ({"turns": True}, "query.stages[0].turns (=True)", "must be a whole number", "no number"),
+    ({"turns": True}, "query.stages[0].turns (=true)", "must be a whole number", "no number"),
     ({"think_s": -1}, "query.stages[0].think_s (=-1)", "must be >= 0", "before the answer ends"),
     ({"think_s": INF}, "query.stages[0].think_s (=inf)", "must be finite", "for ever"),
     ({"think_s": {"lognormal": {"mean": 9, "cv": 1}}}, "query.stages[0].think_s", "must be a number", "drawn"),

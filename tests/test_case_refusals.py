@@ -28,7 +28,7 @@ from tests.case_specimens import CASE, answer, case, step, with_inputs
         ({"exchange_rates": {"CNY": "7.1"}}, "exchange_rates.CNY (=7.1): must be a number without quotes: CNY: 7.1"),
         ({"steps": [CASE["steps"][0], CASE["steps"][0]]}, "the id server is given twice"),
         ({"steps": [{"id": "Server", "model": "ratio"}]}, "steps[0].id"),
-        ({"steps": [{"id": "a", "model": "ratio", "inputs": {"of": True}}]}, "steps[0].inputs.of (=True): must be a"),
+        ({"steps": [{"id": "a", "model": "ratio", "inputs": {"of": True}}]}, "steps[0].inputs.of (=true): must be a"),
         ({"steps": [{"id": "a", "model": "ratio", "inputs": {"of": {"x": 1}}}]}, "must be a number, text"),
         ({"steps": [{"id": "a", "model": "ratio", "input": {}}]}, "steps[0].input (={}): unknown key; nearest: inputs"),
         ({"answer": None}, "answer: is required"),

@@ -262,3 +262,18 @@ def test_without_a_verb_the_help_is_shown():
     result = run()
     assert result.stdout.startswith("Usage: planner")
     assert 0 == result.exit_code
+
+
+def test_compiling_is_said_once_in_a_process(capsys, monkeypatch):
+    """A verb may simulate in several places, each of which would say so."""
+    from numba.core import event
+
+    from planner.cli import output
+
+    monkeypatch.setattr(output, "_SAID", set())
+    for _ in range(2):
+        with output.compile_note():
+            for _ in range(2):
+                event.start_event("numba:compile")
+                event.end_event("numba:compile")
+    assert capsys.readouterr().err.count("compiling the simulator") == 1

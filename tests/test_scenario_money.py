@@ -205,7 +205,7 @@ REFUSED = [
     (
         None,
         {"ads": ADS | {"commercial_share": True}},
-        "revenue.ads.commercial_share (=True):",
+        "revenue.ads.commercial_share (=true):",
         "must be a number",
         "neither",
     ),

@@ -16,6 +16,7 @@ from planner.cli.app import cli
 from planner.coefficients import StepCost
 from planner.deployment import Simulation, simulate
 from planner.deployment.tables import request_table, timeline_table
+from planner.report.fleet_charts import fleet_timeline_chart
 from planner.scenario import Scenario
 from planner.simulation.fleet import FleetRun, run_fleet
 from planner.simulation.load import Load
@@ -125,10 +126,64 @@ def answer() -> Simulation:
 
 def test_the_timeline_covers_the_run_to_its_last_token(answer: Simulation):
     over = answer.timeline(50)
-    assert over.begin_s[0] == 0.0
-    assert over.end_s[-1] == np.nanmax(answer.run.last_token_s)
+    zero_s = answer.run.load.arrival_s[answer.run.load.warmup]
+    assert over.begin_s[0] == -zero_s < 0.0 == answer.counted_s[0]
+    assert over.end_s[-1] == np.nanmax(answer.run.last_token_s) - zero_s
     assert int(over.decode_tokens.sum()) == answer.document["ledger"]["decode_tokens"]
     assert answer.requests()["counted"].sum() == answer.document["queries"] == 1000
+
+
+def test_seconds_are_those_of_the_failures():
+    """A replica stops at 10 s and is back at 20 s: in between it has no steps, and the calls that it had are told."""
+    stop = [{"stop": {"replicas": 1, "at_s": 10, "back_after_s": 10}}]
+    result = simulate(Scenario.from_dict(SCENARIO | {"fleet": {"replicas": 2, "failures": stop}}), requests=1000)
+    over = result.timeline(400)
+    off = (over.begin_s > 10.1) & (over.end_s < 20)
+    assert off.sum() > 30
+    assert (0, True) == (over.steps[off, 1].sum(), (over.steps[off, 0] > 0).all())
+    calls = result.requests()
+    again = calls[calls["query_retried"] > 0]
+    assert len(again) > 0
+    assert again["arrival_s"].between(8, 10).all()
+    assert calls.loc[calls["counted"], "arrival_s"].min() == 0.0
+
+
+def test_why_a_query_failed_and_which_turn_it_was():
+    impatient = {"traffic": {"peak_qps": 200, "timeout_s": 1.5}, "fleet": {"replicas": 1}}
+    calls = simulate(Scenario.from_dict(SCENARIO | impatient), requests=1000).requests()
+    assert set(calls["why_failed"].dropna()) == {"timed out"}
+    assert (calls["why_failed"].notna() == calls["query_failed"]).all()
+    assert calls["turn"].isna().all()
+    turned_away = SCENARIO | impatient | {"fleet": {"admission": {"max_requests_per_replica": 8}}}
+    calls = simulate(Scenario.from_dict(turned_away), requests=1000).requests()
+    assert "rejected" in set(calls["why_failed"].dropna())
+    stage = SCENARIO["query"]["stages"][0] | {"turns": 3, "think_s": 1}  # type: ignore[index]
+    calls = simulate(Scenario.from_dict(SCENARIO | {"query": {"stages": [stage]}}), requests=1000).requests()
+    of_one = calls[calls["session"] == calls["session"].iloc[-1]]
+    assert of_one["turn"].tolist() == list(range(1, len(of_one) + 1))
+    assert of_one["arrival_s"].is_monotonic_increasing
+    assert calls["turn"].max() == 3
+
+
+@pytest.mark.parametrize(("hits", "panels"), [(0, 3), (5, 4)])
+def test_the_picture_has_a_panel_for_what_there_is_and_names_its_events(hits: int, panels: int):
+    marks_s = [0.0, 3.0, 5.0, 8.0]
+    over = intervals(fleet([0, 0, 0], [3, 3, 2], marks_s), marks_s)
+    over = over._replace(hit_tokens=over.hit_tokens + hits, queried_tokens=over.queried_tokens + 10)
+    events = [{"what": "stop", "replicas": 1, "at_s": 2.0, "until_s": 4.0}]
+    figure = fleet_timeline_chart("a run", over, (0.0, 8.0), events)
+    assert panels == len(figure.axes)
+    assert [" stop of 1 replica"] == [text.get_text() for axis in figure.axes for text in axis.texts]
+    for axis in figure.axes:
+        assert {2.0, 4.0} <= {line.get_xdata()[0] for line in axis.lines if len(line.get_xdata()) == 2}  # type: ignore[index, arg-type]
+
+
+def test_a_short_run_says_how_much_of_it_is_its_end():
+    """A hundred queries in five seconds, and then their answers alone."""
+    notes = simulate(Scenario.from_dict(SCENARIO), requests=100).document["notes"]
+    assert ["throughput and goodput are over"] == [note[:31] for note in notes if "nobody comes" in note]
+    notes = simulate(Scenario.from_dict(SCENARIO), requests=4000).document["notes"]
+    assert [] == [note for note in notes if "nobody comes" in note]
 
 
 def test_files_are_written_as_their_names_ask(tmp_path: Path):

@@ -85,7 +85,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     (
         "an input with itself",
         CVS | {"correlations": [{"between": ["price", "price"], "rho": 0.5}]},
-        "uncertainty.correlations[0].between (=['price', 'price']): must name two different inputs",
+        "uncertainty.correlations[0].between (=[price, price]): must name two different inputs",
     ),
     (
         "three inputs",
@@ -100,17 +100,17 @@ REFUSED: list[tuple[str, Any, str]] = [
     (
         "a pair twice",
         CVS | {"correlations": [TRIANGLE[0], {"between": ["revenue", "peak_qps"], "rho": 0.1}]},
-        "uncertainty.correlations[1].between (=['revenue', 'peak_qps']): this pair is given twice",
+        "uncertainty.correlations[1].between (=[revenue, peak_qps]): this pair is given twice",
     ),
     (
         "an input that does not vary",
         {"price_cv": 0.1, "correlations": [{"between": ["price", "revenue"], "rho": 0.5}]},
-        "uncertainty.correlations[0].between (=['price', 'revenue']): revenue does not vary: give revenue_cv > 0",
+        "uncertainty.correlations[0].between (=[price, revenue]): revenue does not vary: give revenue_cv > 0",
     ),
     (
         "like both, and these unlike each other",
         CVS | {"correlations": TRIANGLE},
-        "uncertainty.correlations (=[{'between': ['peak_qps', 'revenue'], 'rho': 0.9}, {'betwee…): "
+        "uncertainty.correlations (=[{between: [peak_qps, revenue], rho: 0.9}, {between: [peak_…): "
         "cannot hold together: the matrix is not positive semi-definite (least eigenvalue -0.8)",
     ),
 ]

@@ -127,17 +127,18 @@ def _stopped(bar: Any) -> Iterator[Any]:
         bar.stop()
 
 
+_SAID: set[str] = set()  # notes that a process gives once
+
+
 @contextmanager
 def compile_note() -> Iterator[None]:
-    """Say so, once, when numba really compiles: the first run after an installation takes a while."""
+    """Say so, once in a process, when numba really compiles: the first run after an installation takes a while."""
     from numba.core import event
 
     class _Note(event.Listener):
-        said = False
-
         def on_start(self, event: Any) -> None:
-            if not self.said:
-                self.said = True
+            if "compiling" not in _SAID:
+                _SAID.add("compiling")
                 click.echo("compiling the simulator (once, some twenty seconds)", err=True)
 
         def on_end(self, event: Any) -> None:

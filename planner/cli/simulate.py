@@ -42,7 +42,7 @@ MOST_DAYS = 7  # as `planner.workload` has it, which is not loaded for a page of
     "--per-request",
     type=OutputFile((TABLE,)),
     metavar="FILE",
-    help="Write when each model call came, began to answer and ended (.parquet).",
+    help="Write when each model call came, began to answer and ended, or why it failed (.parquet).",
 )
 @click.option(
     "--days",
@@ -124,6 +124,6 @@ def _write_timeline(result: Simulation, path: Path, intervals: int) -> None:
     from planner.report.charts import image
     from planner.report.fleet_charts import fleet_timeline_chart
 
-    name = result.as_dict()["scenario"]["name"]
-    figure = fleet_timeline_chart(name, result.timeline(intervals), result.counted_s)
+    name, failures = result.as_dict()["scenario"]["name"], result.as_dict().get("failures") or {}
+    figure = fleet_timeline_chart(name, result.timeline(intervals), result.counted_s, failures.get("events") or [])
     write_file(path, image(figure, path.suffix.lower().removeprefix(".")))

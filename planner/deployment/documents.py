@@ -21,6 +21,7 @@ from planner.specs import EngineOptions
 from planner.units import GIB
 
 SCHEMA_VERSION = 1
+NOTED_TAIL = 0.05  # of a run's duration: less of an emptying fleet is not worth a word
 
 
 def fleet_document(deployment: Deployment, replicas: int, spare: int = 0) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def run_document(deployment: Deployment, load: Load, outcome: Outcome, around: B
         "memory": {f"{name}_gib": round(size, 3) for name, size in terms.items()},
         "clipped_share": load.clipped_share,
         "cached_share": load.cached_share,
-        "notes": [*load.notes, *_beyond(deployment, load, outcome)],
+        "notes": [*load.notes, *_drained(load, outcome), *_beyond(deployment, load, outcome)],
     }
 
 
@@ -95,6 +96,31 @@ def mixed(latency_ms: NDArray[np.float64], hit_share: float, hit_ms: float) -> d
 def warnings_document(deployments: Iterable[Deployment]) -> list[str]:
     """`warnings` of an answer: what must be known before its figures are believed. No warning stands twice."""
     return list(dict.fromkeys(warning for deployment in deployments for warning in deployment.warnings))
+
+
+def _drained(load: Load, outcome: Outcome) -> list[str]:
+    """Where throughput reads low because the run's end, when nobody comes any more, is a good part of it.
+
+    Throughput is completed work ÷ (last finish − first arrival). Of sessions it is that of a window without the end;
+    of a saturated run it is what the fleet can do.
+    """
+    span_s, duration_s = counted_span_s(load), outcome.figures["duration_s"]
+    if load.clients or load.follows is not None or outcome.saturated or duration_s is None or span_s <= 0.0:
+        return []
+    tail_s = duration_s - span_s
+    if tail_s < NOTED_TAIL * duration_s:
+        return []
+    came_qps = outcome.figures["queries"] / span_s
+    return [
+        f"throughput and goodput are over {duration_s:.3g} s, in the last {tail_s:.3g} s of which nobody comes any "
+        f"more: {came_qps:.3g} queries/s came; a longer run (--requests) shows what is served of them"
+    ]
+
+
+def counted_span_s(load: Load) -> float:
+    """From the first counted query's arrival to the last one's."""
+    counted_s = load.arrival_s[load.warmup : load.queries - load.cooldown]
+    return float(counted_s[-1] - counted_s[0]) if len(counted_s) else 0.0
 
 
 def _beyond(deployment: Deployment, load: Load, outcome: Outcome) -> list[str]:

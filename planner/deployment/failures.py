@@ -12,20 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from planner.deployment.service_levels import around
 from planner.errors import ScenarioError, UnsupportedError
 from planner.scenario import Scenario
 from planner.scenario.sections import RestartFailure, SlowFailure, StopFailure
 from planner.simulation.fleet_record import LOST, FleetRun
-from planner.simulation.limits import good_queries
 from planner.simulation.load import Load
 from planner.simulation.operations import Change, Control
-from planner.simulation.outcome import Latencies, Outcome
-from planner.simulation.quantiles import quantile
+from planner.simulation.outcome import Outcome
 
-F64 = NDArray[np.float64]
-PERCENTILES = (50.0, 99.0)
 SETTLES = 1.5  # a run goes on for half as long again as its events last
 
 
@@ -154,22 +150,23 @@ def lasting_s(scenario: Scenario, replicas: int, e2e_s: float) -> float:
 def failures_document(scenario: Scenario, run: FleetRun, outcome: Outcome, events: list[Event]) -> dict[str, Any]:
     """`failures` of `simulate`: what was lost and sent again, and the service levels around each event.
 
-    A query belongs to the time at which it arrived; one that an event lost, or sent again, to that event. `before` it
-    is the time since the one before it had ended, `after` it the time to the next one; null where nobody arrived.
-    `at_s` and `until_s` count from the first counted query; `until_s` is null where the event has no end, or the run
-    ended first.
+    `before` an event is the time since the one before it had ended (of one without end: since it began), `after` it the
+    time to the next one; null where nobody arrived. `at_s` and `until_s` count from the first counted query, as `at_s`
+    of the scenario does; `until_s` is null where the event has no end, or the run ended first. For the rest see
+    `service_levels.around`.
     """
-    begin_s = float(run.arrival_s[run.load.warmup])
+    begin_s = first_counted_s(run.load)
     at = [float(run.changed_s[event.first]) for event in events]
-    until = [float(run.changed_s[event.last]) if event.ends else np.inf for event in events]
-    until = [end if np.isfinite(end) else np.inf for end in until]
+    until = [_ended_s(run, event) for event in events]
     rows = []
     for k, event in enumerate(events):
-        ended = [end for end, start in zip(until, at, strict=True) if start < at[k] and end <= at[k]]
-        later = [start for start in at if start >= until[k]]
-        spans = (max(ended, default=begin_s), at[k], until[k], min(later, default=np.inf))
-        row = {"key": event.key, "what": event.what, "at_s": at[k] - begin_s}
-        row["until_s"] = until[k] - begin_s if np.isfinite(until[k]) else None
+        over = [end if np.isfinite(end) else start for end, start in zip(until, at, strict=True)]
+        earlier = [end for end, start in zip(over, at, strict=True) if start < at[k] and end <= at[k]]
+        later = [start for start in at if start > at[k] and start >= over[k]]
+        first_s = float(run.arrival_s[run.load.warmup])
+        spans = (max(earlier, default=first_s), at[k], until[k], min(later, default=np.inf))
+        row = {"key": event.key, **_named(scenario, event, run.replicas), "at_s": round(at[k] - begin_s, 6)}
+        row["until_s"] = round(until[k] - begin_s, 6) if np.isfinite(until[k]) else None
         rows.append(row | around(scenario, run, outcome, spans))
     counted = slice(run.load.warmup, None)
     return {
@@ -180,43 +177,25 @@ def failures_document(scenario: Scenario, run: FleetRun, outcome: Outcome, event
     }
 
 
-def around(
-    scenario: Scenario, run: FleetRun, outcome: Outcome, spans: tuple[float, float, float, float]
-) -> dict[str, Any]:
-    """Service levels before, during and after an event: (from, it begins, it ends, up to) in seconds of the run."""
-    counted = slice(run.load.warmup, None)
-    arrived_s, ended_s = run.arrival_s[counted], run.ended_s[counted]
-    retried = run.retried[counted]
-    begins_s, ends_s = spans[1], spans[2]
-    lost = run.why_failed[counted] == LOST  # at the very instant of the event
-    met = (arrived_s < begins_s) & (((retried > 0) & (ended_s > begins_s)) | (lost & (ended_s >= begins_s)))
-    good = good_queries(outcome.latencies, scenario.slo) if scenario.slo else None
-    among = {
-        "before": (arrived_s >= spans[0]) & (arrived_s < begins_s) & ~met,
-        "during": ((arrived_s >= begins_s) & (arrived_s < ends_s)) | met,
-        "after": (arrived_s >= ends_s) & (arrived_s < spans[3]),
-    }
-    return {name: window(outcome.latencies, good, retried, which) for name, which in among.items()}
+def settled_s(run: FleetRun, events: list[Event]) -> float:
+    """From when on, in seconds of the run, nothing is done to its fleet any more; of an event without end its begin."""
+    ends = [(_ended_s(run, event), float(run.changed_s[event.first])) for event in events]
+    return max(end if np.isfinite(end) else begin for end, begin in ends)
 
 
-def window(
-    latencies: Latencies, good: NDArray[np.bool_] | None, retried: NDArray[np.int64], among: NDArray[np.bool_]
-) -> dict[str, Any] | None:
-    """Service levels of the counted queries `among` [Q]; None of nobody."""
-    count = int(among.sum())
-    if count == 0:
-        return None
-    return {
-        "queries": count,
-        "failed": int((~np.isfinite(latencies.e2e_ms[among])).sum()),
-        "retried": int(retried[among].sum()),
-        "ttft_ms": _percentiles(latencies.ttft_ms[among]),
-        "tpot_ms": _percentiles(latencies.tpot_ms[among[latencies.tpot_batch]]),
-        "e2e_ms": _percentiles(latencies.e2e_ms[among]),
-        "good_share": None if good is None else float(good[among].mean()),
-    }
+def first_counted_s(load: Load) -> float:
+    """When the first counted query is due, in seconds of the run: the zero of every `at_s`."""
+    return float(load.arrival_s[load.warmup])
 
 
-def _percentiles(values: F64) -> dict[str, float] | None:
-    answered = values[np.isfinite(values)]
-    return {f"p{p:g}": quantile(answered, p) for p in PERCENTILES} if len(answered) else None
+def _ended_s(run: FleetRun, event: Event) -> float:
+    end_s = float(run.changed_s[event.last]) if event.ends else np.inf
+    return end_s if np.isfinite(end_s) else np.inf
+
+
+def _named(scenario: Scenario, event: Event, replicas: int) -> dict[str, Any]:
+    """What happens, to how many replicas, and how many times slower they are."""
+    failure = next(row for k, row in enumerate(scenario.fleet.failures) if f"fleet.failures[{k}]" == event.key)
+    if isinstance(failure, SlowFailure):
+        return {"what": event.what, "replicas": failure.slow.replicas, "factor": failure.slow.factor}
+    return {"what": event.what, "replicas": failure.stop.replicas if isinstance(failure, StopFailure) else replicas}

@@ -12,7 +12,16 @@ from planner.deployment.bands import bands
 from planner.deployment.candidates import only_candidate
 from planner.deployment.collapse import collapse_warnings, session_pause, with_pause
 from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_document, warnings_document, with_hits
-from planner.deployment.failures import control_of, failures_document, lasting_s, with_failures
+from planner.deployment.failures import (
+    SETTLES,
+    control_of,
+    failures_document,
+    first_counted_s,
+    lasting_s,
+    settled_s,
+    with_failures,
+)
+from planner.deployment.no_effect import no_effect
 from planner.deployment.runs import (
     FULL_SPANS,
     IDLE_QUERIES,
@@ -38,6 +47,8 @@ from planner.simulation.outcome import Outcome, summarise
 from planner.simulation.timeline import Timeline, timeline
 from planner.summary import simulation_text
 
+MOST_CALLS = 20_000_000  # model calls of a run through failures: some four gigabytes
+
 
 @dataclass(frozen=True)
 class Simulation:
@@ -50,8 +61,8 @@ class Simulation:
 
     @property
     def counted_s(self) -> tuple[float, float]:
-        """When the first counted query was due, and the last."""
-        load, arrival_s = self.run.load, self.run.arrival_s
+        """When the first counted query came, and the last; from when the first was due, as all seconds of an answer."""
+        load, arrival_s = self.run.load, self.run.arrival_s - first_counted_s(self.run.load)
         return float(arrival_s[load.warmup]), float(arrival_s[load.queries - load.cooldown - 1])
 
     def requests(self) -> pd.DataFrame:
@@ -61,6 +72,7 @@ class Simulation:
     def timeline(self, intervals: int) -> Timeline:
         """The run from its beginning to its end, in so many equal intervals; it is simulated once more for it.
 
+        Seconds count from the first counted query, as `at_s` of the failures: those of the warm-up are below zero.
         Raises UnsupportedError for data-parallel ranks that compute in step: looked at, they would not.
         """
         ranks = self.deployment.candidate.ranks_in_step
@@ -71,7 +83,8 @@ class Simulation:
         marks_s = np.linspace(0.0, end_s, intervals + 1)
         replicas, seed = self.document["fleet"]["replicas"], self.document["seed"]
         again = run_through(self.deployment, self.run.load, replicas, seed, self.run.control, marks_s)
-        return timeline(again.marks, marks_s, again.usable_blocks)
+        over, zero_s = timeline(again.marks, marks_s, again.usable_blocks), first_counted_s(self.run.load)
+        return over._replace(begin_s=over.begin_s - zero_s, end_s=over.end_s - zero_s)
 
     def timeline_table(self, intervals: int) -> pd.DataFrame:
         """The same as a table: see `tables.timeline_table`."""
@@ -104,6 +117,7 @@ def simulate(
         if not requests and duration_s is None:
             lasting = lasting_s(scenario, replicas, idle_e2e_s(idle))
             length = length._replace(counted=max(length.counted, round(lasting * model_rate_qps(scenario))))
+            _refuse_too_long(scenario, length.counted, lasting)
     load = make_load(scenario, deployment.config.max_model_len, seed, length, duration_s)
     failures = None
     if scenario.fleet.failures:
@@ -118,7 +132,11 @@ def simulate(
         "schema_version": SCHEMA_VERSION,
         "scenario": scenario.as_dict(),
         "seed": seed,
-        "warnings": [*warnings_document([deployment]), *collapse_warnings(pause, seed)],
+        "warnings": [
+            *warnings_document([deployment]),
+            *no_effect(scenario, [deployment], "simulate"),
+            *collapse_warnings(pause, seed),
+        ],
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
         "fleet": fleet_document(deployment, replicas),
         **run_document(deployment, load, outcome, around),
@@ -128,6 +146,15 @@ def simulate(
         "provenance": [row.as_dict() for row in deployment.provenance_of(replicas)],
     }
     return Simulation(document, outcome, fleet, deployment)
+
+
+def _refuse_too_long(scenario: Scenario, queries: int, lasting: float) -> None:
+    """Raise ScenarioError where failures come so late that the run to show them would not fit the memory."""
+    calls = queries * sum(stage.calls * stage.samples for stage in scenario.query.stages)
+    if scenario.fleet.failures and calls > MOST_CALLS:
+        rule = f"make a run of {lasting:.3g} s and {calls:.3g} model calls, which is more than {MOST_CALLS:.3g}"
+        nearest = f"let all of them be over within {lasting * MOST_CALLS / calls / SETTLES:.3g} s"
+        raise ScenarioError("fleet.failures", None, rule, nearest)
 
 
 def _through_failures(
@@ -140,12 +167,13 @@ def _through_failures(
     plain = control_of(scenario, deployment.candidate.options.data_parallel_size)
     control, events = with_failures(plain, scenario, load, replicas)
     last_s = float(load.arrival_s[load.queries - load.cooldown - 1])
+    begin_s = first_counted_s(load)
     for event in events:
         if (at_s := control.changes[event.first].at_s) > last_s:
-            begin_s = float(load.arrival_s[load.warmup])
             rule = f"the run's last query comes at {last_s - begin_s:.4g} s: leave --requests and --duration out"
             raise ScenarioError(f"{event.key}.{event.what}.at_s", at_s - begin_s, rule)
     fleet = run_through(deployment, load, replicas, seed, control)
     through = without_cooldown(fleet)
-    outcome = summarise(through, scenario.slo, steady=False)
+    settled = settled_s(through, events) if scenario.demand == "open" else None
+    outcome = summarise(through, scenario.slo, steady=False, settled_s=settled)
     return fleet, outcome, failures_document(scenario, through, outcome, events)

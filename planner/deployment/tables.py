@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from pandas.arrays import IntegerArray
 
-from planner.simulation.fleet import FleetRun
-from planner.simulation.load import call_first
+from planner.deployment.failures import first_counted_s
+from planner.simulation.fleet_record import LOST, REJECTED, TIMED_OUT, FleetRun
+from planner.simulation.load import Load, call_first
 from planner.simulation.timeline import Timeline
+
+_REASONS = {TIMED_OUT: "timed out", REJECTED: "rejected", LOST: "lost"}
+WHY = [_REASONS[code] for code in sorted(_REASONS)]  # by `why_failed` − 1
 
 
 def request_table(run: FleetRun) -> pd.DataFrame:
-    """One row a model call of a run, warm-up and cool-down included and marked; seconds from the run's start.
+    """One row a model call of a run, warm-up and cool-down included and marked.
 
-    `arrival_s` is when its query was due and `sent_s` when that left the client, `replica` who served it (absent: it
-    reached nobody); what never happened is absent.
+    Seconds count from when the first counted query was due, as `at_s` of the failures: those of the warm-up are below
+    zero. `arrival_s` is when its query was due and `sent_s` when that left the client, `replica` who served it (absent:
+    it reached nobody); what never happened is absent. `session` is the query that began the session and `turn` counts
+    from 1 (absent: there are no sessions). `why_failed` says what became of its query (absent: it was answered), and
+    `query_retried` how many of that query's calls began again on another replica.
     """
-    load = run.load
+    load, zero_s = run.load, first_counted_s(run.load)
+    session, turn = _sessions(load)
     query, place = np.divmod(np.arange(load.requests), load.width)
     stage = np.repeat(np.arange(len(load.stages)), [stage.requests for stage in load.stages])
     first = call_first(load)
@@ -28,16 +37,33 @@ def request_table(run: FleetRun) -> pd.DataFrame:
             "stage": pd.Categorical.from_codes(stage[place], pd.Index([stage.name for stage in load.stages])),
             "sample": (np.arange(load.width) - first)[place],
             "counted": counted,
-            "arrival_s": run.arrival_s[query],
-            "sent_s": run.sent_s[query],
-            "first_token_s": run.first_token_s,
-            "last_token_s": run.last_token_s,
+            "session": session[query],
+            "turn": turn[query],
+            "arrival_s": run.arrival_s[query] - zero_s,
+            "sent_s": run.sent_s[query] - zero_s,
+            "first_token_s": run.first_token_s - zero_s,
+            "last_token_s": run.last_token_s - zero_s,
             "prompt_tokens": load.prompt_tokens,
             "output_tokens": load.output_tokens,
             "replica": pd.Series(run.replica, dtype="Int64").mask(run.replica < 0),
             "query_failed": run.failed[query],
+            "why_failed": pd.Categorical.from_codes(run.why_failed[query] - 1, pd.Index(WHY)),
+            "query_retried": run.retried[query],
         }
     )
+
+
+def _sessions(load: Load) -> tuple[IntegerArray, IntegerArray]:
+    """For each query [Q] the one that began its session, and which turn it is; absent without sessions."""
+    begin, turn = np.arange(load.queries), np.ones(load.queries, np.int64)
+    if load.follows is None:
+        nowhere = np.ones(load.queries, bool)
+        return IntegerArray(begin, nowhere), IntegerArray(turn, nowhere)
+    while (later := load.follows[begin] >= 0).any():  # each time one turn further back
+        begin[later] = load.follows[begin[later]]
+        turn += later
+    somewhere = np.zeros(load.queries, bool)
+    return IntegerArray(begin, somewhere), IntegerArray(turn, somewhere)
 
 
 def timeline_table(intervals: Timeline) -> pd.DataFrame:

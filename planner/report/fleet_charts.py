@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -10,26 +13,33 @@ from numpy.typing import NDArray
 
 from planner.report.charts import COLOURS
 from planner.simulation.timeline import Timeline
+from planner.summary.failures import event_words
 
+Document = dict[str, Any]
 F64 = NDArray[np.float64]
 PERCENT = 100.0
+NAMES_SHARE = 1.8  # of a panel's height, with room for the events' names
 
 
-def fleet_timeline_chart(title: str, intervals: Timeline, counted_s: tuple[float, float]) -> Figure:
+def fleet_timeline_chart(
+    title: str, intervals: Timeline, counted_s: tuple[float, float], events: Sequence[Document] = ()
+) -> Figure:
     """Requests running and waiting, KV cache in use, tokens of a step, prefix hits and preemptions, over the run.
 
     Sums and means over the replicas; KV use also of the fullest. Outside `counted_s` nothing counts into statistics:
-    grey.
+    grey. `events` are rows of `failures.events`: a line where each begins, and a dotted one where it ends. A run that
+    neither hits its prefix cache nor preempts has no panel for that.
     """
-    figure = Figure(figsize=(9, 9), layout="constrained")
+    panels = [_requests, _memory, _steps]
+    if intervals.hit_tokens.any() or intervals.preemptions.any():
+        panels.append(_caches)
+    figure = Figure(figsize=(9, 2.25 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
-    axes: list[Axes] = list(figure.subplots(4, 1, sharex=True, squeeze=False)[:, 0])
+    axes: list[Axes] = list(figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0])
     middle_s = (intervals.begin_s + intervals.end_s) / 2
-    _requests(axes[0], middle_s, intervals)
-    _memory(axes[1], middle_s, intervals)
-    _steps(axes[2], middle_s, intervals)
-    _caches(axes[3], middle_s, intervals)
-    axes[-1].set_xlabel("seconds since the run began")
+    for axis, panel in zip(axes, panels, strict=True):
+        panel(axis, middle_s, intervals)
+    axes[-1].set_xlabel("seconds since the first counted query was due")
     for axis in axes:
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
@@ -37,8 +47,23 @@ def fleet_timeline_chart(title: str, intervals: Timeline, counted_s: tuple[float
         for begin_s, end_s in ((intervals.begin_s[0], counted_s[0]), (counted_s[1], intervals.end_s[-1])):
             if end_s > begin_s:
                 axis.axvspan(begin_s, end_s, color="#999999", alpha=0.2, linewidth=0)
+        _events(axis, events, named=axis is axes[0])
     figure.suptitle(f"{title} (grey: not counted)")
     return figure
+
+
+def _events(axis: Axes, events: Sequence[Document], *, named: bool) -> None:
+    """A line where each event begins, dotted where it ends; in one panel its words, above all that is drawn there."""
+    if named and events:
+        axis.set_ylim(top=NAMES_SHARE * axis.get_ylim()[1])
+    for event in events:
+        axis.axvline(event["at_s"], color=COLOURS[3], linewidth=0.9)
+        if event.get("until_s") is not None:
+            axis.axvline(event["until_s"], color=COLOURS[3], linewidth=0.9, linestyle=":")
+        if named:
+            box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
+            style: dict[str, Any] = {"rotation": 90, "va": "top", "fontsize": "x-small", "bbox": box}
+            axis.text(event["at_s"], 0.97, f" {event_words(event)}", transform=axis.get_xaxis_transform(), **style)
 
 
 def _requests(axis: Axes, at_s: F64, intervals: Timeline) -> None:
@@ -74,9 +99,14 @@ def _steps(axis: Axes, at_s: F64, intervals: Timeline) -> None:
 def _caches(axis: Axes, at_s: F64, intervals: Timeline) -> None:
     queried, hit = intervals.queried_tokens.sum(axis=1), intervals.hit_tokens.sum(axis=1)
     share = np.divide(PERCENT * hit, queried, out=np.full(len(queried), np.nan), where=queried > 0)
-    axis.plot(at_s, share, color=COLOURS[2], label="prefix hits, percent of looked-up tokens")
-    axis.plot(at_s, intervals.preemptions.sum(axis=1), color=COLOURS[3], label="preemptions")
-    axis.set_ylabel("percent, count")
+    units = []
+    if hit.any():
+        axis.plot(at_s, share, color=COLOURS[2], label="prefix hits, percent of looked-up tokens")
+        units.append("percent")
+    if intervals.preemptions.any():
+        axis.plot(at_s, intervals.preemptions.sum(axis=1), color=COLOURS[3], label="preemptions")
+        units.append("count")
+    axis.set_ylabel(", ".join(units))
 
 
 def _over(fold: object, values: F64) -> F64:

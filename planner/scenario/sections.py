@@ -313,7 +313,7 @@ Failure = Annotated[
     | Annotated[SlowFailure, Tag(tag("slow"))]
     | Annotated[RestartFailure, Tag(tag("rolling_restart"))],
     Discriminator(member("name")),
-    one_key(("stop", "slow", "rolling_restart"), (), "one of the known failures,"),
+    one_key(("stop", "slow", "rolling_restart"), (), ""),
 ]
 
 

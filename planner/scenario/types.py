@@ -145,7 +145,7 @@ def tag(name: str) -> str:
 
 def one_key(known: tuple[str, ...], scalar: type | tuple[type, ...], plain: str) -> BeforeValidator:
     """Check that a value is a `scalar` (said as `plain`) or a mapping with exactly one of the `known` keys."""
-    shapes = f"must be {plain} or a mapping with one of: {', '.join(known)}"
+    shapes = f"must be {f'{plain} or ' if plain else ''}a mapping with one of: {', '.join(known)}"
 
     def check(value: Any) -> Any:
         if isinstance(value, Mapping):

@@ -66,14 +66,35 @@ def held_against(limit: Limit, service: Service, latencies: Latencies, *, steady
     if limit.metric == "itl":
         value, parts = _judged_gaps(service, limit.percentile)
     else:
-        values = getattr(latencies, f"{limit.metric}_ms")
-        queries = len(latencies.ttft_ms)
-        owner = latencies.tpot_batch if limit.metric == "tpot" else np.arange(queries)
-        value = _statistic(values, limit.percentile)
-        edges = np.searchsorted(owner, np.linspace(0, queries, BATCHES + 1))
-        parts = [_statistic(values[a:b], limit.percentile) for a, b in itertools.pairwise(edges)]
+        value, parts = stretches(limit, latencies, 1)[0], stretches(limit, latencies, BATCHES)
+    return _judged(limit, value, parts, not service.failed[service.load.warmup :].any(), steady=steady)
+
+
+def held_among(limit: Limit, latencies: Latencies, *, steady: bool, settling: int = 0) -> Check:
+    """One limit against some queries of a run (`service.only`); an ITL limit by their TPOT, a request's mean gap.
+
+    `steady`: by the upper end of the interval of batch means, over batches of the queries in their order. What happened
+    in the first `settling` batches counts into the value, but was no chance: the spread is that of the others.
+    """
+    value, parts = stretches(limit, latencies, 1)[0], stretches(limit, latencies, BATCHES)[settling:]
+    return _judged(limit, value, parts, bool(np.isfinite(latencies.e2e_ms).all()), steady=steady)
+
+
+def stretches(limit: Limit, latencies: Latencies, count: int) -> list[float | None]:
+    """The limit's statistic in ms over each of `count` successive stretches of equally many queries.
+
+    None where nobody in it has such a figure, inf where too many failed. An ITL limit by TPOT.
+    """
+    queries = len(latencies.ttft_ms)
+    values, owner = latencies.tpot_ms, latencies.tpot_batch
+    if limit.metric in ("ttft", "e2e"):
+        values, owner = getattr(latencies, f"{limit.metric}_ms"), np.arange(queries)
+    edges = np.searchsorted(owner, np.linspace(0, queries, count + 1))
+    return [_statistic(values[a:b], limit.percentile) for a, b in itertools.pairwise(edges)]
+
+
+def _judged(limit: Limit, value: float | None, parts: list[float | None], unharmed: bool, *, steady: bool) -> Check:
     if value is None:  # no request has a second token: there is no gap to judge
-        unharmed = not service.failed[service.load.warmup :].any()
         return Check(limit.key, limit.limit_ms, None, None, "own statistic", unharmed)
     if not steady:
         return Check(limit.key, limit.limit_ms, value, None, "own statistic", value <= limit.limit_ms)

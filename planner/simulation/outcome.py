@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.simulation.backlog import backlog_grows
-from planner.simulation.fleet_record import REJECTED, FleetRun
+from planner.simulation.fleet_record import REJECTED, TIMED_OUT, FleetRun
 from planner.simulation.kernel_state import GAP_EDGES_S
 from planner.simulation.limits import BATCHES, CONFIDENCE, Check, batch_means_upper, good_queries, held_against
 from planner.simulation.quantiles import gap_quantile_s, quantile
@@ -63,17 +63,24 @@ class Outcome:
         }
 
 
-def summarise(run: FleetRun, limits: tuple[Limit, ...], *, steady: bool) -> Outcome:
+def summarise(run: FleetRun, limits: tuple[Limit, ...], *, steady: bool, settled_s: float | None = None) -> Outcome:
     """Statistics of the counted queries of `run`, judged by `limits`.
 
     `steady`: the load is a stationary process, so limits are judged by the upper end of a 95 % batch-means interval
     and a growing backlog is looked for. A closed loop, a batch or a trace is judged by its own statistic.
+    `settled_s`: from then on nothing is done to the fleet any more, and the load is stationary. A run to whose fleet
+    something was done is not steady, but a backlog that grows from there on is looked for.
     """
     service = served(run)
     saturated = steady and backlog_grows(service)
+    if settled_s is not None:
+        arrived = int(np.searchsorted(run.load.arrival_s, settled_s))
+        saturated = backlog_grows(replace(service, load=replace(run.load, warmup=max(run.load.warmup, arrived))))
     resources = resources_of(run, run.steady if steady else run.ledger) | {"wall_s": run.wall_s}
     if run.control.room:
         resources["rejected"] = int((run.why_failed[run.load.warmup :] == REJECTED).sum())
+    if np.isfinite(run.load.timeout_s):
+        resources["timed_out"] = int((run.why_failed[run.load.warmup :] == TIMED_OUT).sum())
     return summarise_service(service, limits, steady=steady, saturated=saturated, more=resources)
 
 

@@ -75,6 +75,21 @@ def latencies_of(service: Service) -> Latencies:
     )
 
 
+def only(latencies: Latencies, queries: NDArray[np.int64]) -> Latencies:
+    """The latencies of these counted queries alone, in this order."""
+    place = np.full(len(latencies.ttft_ms), -1)
+    place[queries] = np.arange(len(queries))
+    owner = place[latencies.tpot_batch]
+    order = np.argsort(owner, kind="stable")[int((owner < 0).sum()) :]
+    return Latencies(
+        ttft_ms=latencies.ttft_ms[queries],
+        ttft_from_send_ms=latencies.ttft_from_send_ms[queries],
+        e2e_ms=latencies.e2e_ms[queries],
+        tpot_ms=latencies.tpot_ms[order],
+        tpot_batch=owner[order],
+    )
+
+
 def figures_of(service: Service, latencies: Latencies) -> dict[str, Any]:
     """Latencies and throughput under their JSON names."""
     return _latency_rows(service, latencies) | _throughput(service)

@@ -7,7 +7,7 @@ from typing import Any
 from planner.summary.autoscaler import scaled_lines, scaled_sentence
 from planner.summary.candidates import candidate_lines, candidate_name, nearest_miss, rejected_lines, varied_keys
 from planner.summary.confidence import band_lines
-from planner.summary.failures import spare_line
+from planner.summary.failures import spare_lines
 from planner.summary.layout import paragraph, section
 from planner.summary.money import day_lines, money_lines, money_sentence
 from planner.summary.origins import definition_lines, origin_lines
@@ -56,8 +56,8 @@ def _feasible(document: Document, scenario: Document) -> list[str]:
     lines += saturation_lines(at_peak)
     lines += section(f"Limits {peak}{_serving(fleet)}{judging_words(limits)}", limit_lines(limits))
     lines += _smaller(document, scenario, fleet)
-    if proof := spare_line(document.get("spare_proof") or {}):
-        lines += ["", *paragraph(proof)]
+    if proof := spare_lines(document.get("spare_proof") or {}):
+        lines += ["", *proof]
     lines += section(f"Latency {peak}{_serving(fleet)}", latency_lines(at_peak))
     lines += section(f"80 % bands {peak}", band_lines(at_peak))
     lines += section(f"The fleet {peak}", engine_lines(at_peak, fleet))

@@ -17,6 +17,8 @@ _LATENCIES = (
     ("E2E", "e2e_ms"),
 )
 _STATISTICS = ("mean", "p50", "p90", "p95", "p99")
+_REASONS = (("rejected", "rejected"), ("timed_out", "timed out"))
+_FEW = 1e-4  # a share of failed queries below it is no news for a headline
 _PARALLEL = (("tensor", "TP"), ("pipeline", "PP"), ("data", "DP"))
 
 
@@ -117,11 +119,21 @@ def distance(limit: Document) -> str:
 
 
 def _failed(run: Document) -> str:
-    """ "12 queries, 10 of them rejected, counted as missing the limits"."""
+    """ "12 queries (10 rejected, 2 timed out), counted as missing the limits"."""
     if not run.get("failed"):
         return ""
-    rejected = f", {number(run['rejected'])} of them rejected" if run.get("rejected") else ""
-    return f"{plural(run['failed'], 'query')}{rejected}, counted as missing the limits"
+    why = [f"{number(run[key])} {name}" for key, name in _REASONS if run.get(key)]
+    shown = f" ({', '.join(why)})" if why else ""
+    return f"{plural(run['failed'], 'query')}{shown}, counted as missing the limits"
+
+
+def failed_sentence(run: Document) -> str:
+    """What share of the queries got no answer, and why; "" below a hundredth of a per cent."""
+    if not run.get("failed") or not run.get("queries") or run["failed"] / run["queries"] < _FEW:
+        return ""
+    why = [f"{percent(run[key] / run['queries'])} {name}" for key, name in _REASONS if run.get(key)]
+    shown = f" ({', '.join(why)})" if why else ""
+    return f"{percent(run['failed'] / run['queries'])} of the queries get no answer{shown}."
 
 
 def judged_ms(figures: Document, key: str) -> float | None:

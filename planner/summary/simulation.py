@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from planner.summary.confidence import band_lines
-from planner.summary.failures import failure_lines
+from planner.summary.failures import failure_lines, failure_sentence
 from planner.summary.layout import facts, paragraph, section
 from planner.summary.origins import definition_lines, origin_lines
 from planner.summary.service import (
     broken_limits,
     demand_words,
     engine_lines,
+    failed_sentence,
     fleet_words,
     judging_words,
     latency_lines,
@@ -31,6 +32,8 @@ def simulation_text(document: Document) -> str:
     scenario = document.get("scenario") or {}
     lines = [*paragraph(scenario["name"]), ""] if scenario.get("name") else []
     lines += paragraph(_answer(document, scenario))
+    lines += paragraph(failed_sentence(document))
+    lines += paragraph(failure_sentence(document.get("failures") or {}))
     lines += warning_lines(document)
     lines += saturation_lines(document)
     limits = limits_of(scenario, document)
@@ -79,11 +82,20 @@ def _answer(document: Document, scenario: Document) -> str:
     fleet = fleet_words(document.get("fleet") or {}, document.get("model") or {})
     demand = demand_words(scenario)
     load = f" under {demand}" if demand else ""
-    broken = broken_limits(document)
+    broken, hint = broken_limits(document), _one_by_default(document, scenario)
     if document.get("slo_met"):
-        return f"{fleet}{load}: every limit HOLDS."
+        over = " over the whole run" if document.get("failures") else ""
+        return f"{fleet}{load}: every limit HOLDS{over}."
     if broken:
-        return f"{fleet}{load}: {' and '.join(broken)} {'FAILS' if len(broken) == 1 else 'FAIL'}."
+        return f"{fleet}{load}: {' and '.join(broken)} {'FAILS' if len(broken) == 1 else 'FAIL'}.{hint}"
     if document.get("saturated"):
-        return f"{fleet}{load}: more arrives than it can serve."
+        return f"{fleet}{load}: more arrives than it can serve.{hint}"
     return f"{fleet}{load}: no limits given (slo), so nothing is judged."
+
+
+def _one_by_default(document: Document, scenario: Document) -> str:
+    """Why there is one replica, where nobody asked for that."""
+    fleet = scenario.get("fleet") or {}
+    if (document.get("fleet") or {}).get("replicas") != 1 or not fleet or "replicas" in fleet:
+        return ""
+    return " (One replica, since fleet.replicas is not given: planner plan finds how many it takes.)"
