@@ -9,7 +9,8 @@ import pytest
 from planner import Scenario, plan
 from planner.planning import Plan
 from planner.studies.waterfall import waterfall, with_waterfall
-from planner.studies.waterfall_options import Option, options_of
+from planner.studies.waterfall_option import Option
+from planner.studies.waterfall_options import options_of
 from planner.summary.waterfall import waterfall_lines
 
 REQUESTS = 2000
@@ -41,7 +42,10 @@ STEPS = [
     "FP8",
     "batching limits",
     "mixture of experts",
+    "data-parallel ranks",
     "routing",
+    "admission",
+    "spare replicas",
     "autoscaler",
 ]
 

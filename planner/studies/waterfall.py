@@ -1,7 +1,8 @@
 """What each option of a scenario takes off the fleet and off the cost of a query, one after the other.
 
 The baseline is the scenario without its options: no response cache, no prefix cache, bf16 weights, vLLM's own batching
-limits, for a mixture of experts a dense model, and the default routing. The options then come back in a stated order.
+limits, for a mixture of experts a dense model, one engine a replica, the default routing, everybody let in, no spare
+replica, no autoscaler. The options then come back in a stated order.
 Every row is a plan of its own. The last one is the plan that the waterfall belongs to, so what the rows remove adds up
 to the baseline less that plan. Each option is also tried alone on the baseline: options work on each other (a query
 that the response cache answers needs no prefix cache), and the difference between the two is shown as interaction.
@@ -22,7 +23,8 @@ from planner.scenario import Scenario
 from planner.studies.added import added
 from planner.studies.chosen import with_read_values
 from planner.studies.sweep import plan_figures, planned
-from planner.studies.waterfall_options import Option, baseline_words, choice_words, options_of
+from planner.studies.waterfall_option import Option, choice_words
+from planner.studies.waterfall_options import options_of
 
 Document = Mapping[str, Any]
 Row = dict[str, Any]
@@ -30,6 +32,7 @@ ROUNDING = 1e-12  # of what both came from: less between two sums of floats is n
 MOST_HARDWARE = 3  # kinds of GPU that the rows choose among: the plan's own and the next cheapest
 LEFT_OUT = "left out"
 BASELINE = "baseline"
+AS_IT_IS = "the scenario as it is: it uses no option that could be taken away"
 
 
 def with_waterfall(
@@ -80,7 +83,7 @@ def waterfall(
     used = [option for option in options if not option.unused]
     planner = _Planner(scenario, used, seed, requests, plan_figures(document), progress)
     planner.expect(2 * len(used))
-    words = baseline_words(used)
+    words = ", ".join(option.lacking for option in used) or AS_IT_IS
     if scenario.hardware and len(scenario.hardware) < len(given):
         words += f"; every row chooses among {choice_words(list(scenario.hardware))}"
     rows = [_row(Option(BASELINE, words, planner.without(used)), planner.figures(()))]

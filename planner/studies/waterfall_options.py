@@ -1,62 +1,52 @@
 """The options that a waterfall takes away and puts back: what the scenario says of each, and what stands there without.
 
 In the stated order: response cache, prefix cache, FP8 (or what number formats the scenario names), batching limits,
-mixture of experts against a dense model, routing against the default one, an autoscaler against a fleet of one size.
+mixture of experts against a dense model; then those of the fleet (`waterfall_fleet`): data-parallel ranks against one
+engine over the same GPUs, routing against the default one, admission, spare replicas, an autoscaler against a fleet of
+one size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, get_args
 
 from planner.catalogue.models import model as find_model
 from planner.memory import resolve_quantization
 from planner.response_cache import cache_words
 from planner.scenario import Scenario
-from planner.scenario.sections import Fleet, Quantization
+from planner.scenario.sections import Quantization
 from planner.specs import Model
 from planner.studies.model_sizes import dense_counterpart, model_loss
+from planner.studies.waterfall_fleet import admission, autoscaler, ranks, routing, spares
+from planner.studies.waterfall_option import Option, choice_words, unused
 
 Document = Mapping[str, Any]
 QUALITY = "how well the answers are is not modelled"
-DEFAULT_ROUTING: str = Fleet().routing[0]
-
-
-@dataclass(frozen=True)
-class Option:
-    """One option of the scenario: the keys that it sets, and what stands there without it (None: not given).
-
-    `unused` says why the scenario does not use it; it is then no part of the baseline either.
-    """
-
-    step: str
-    what: str
-    values: dict[str, Any] = field(default_factory=dict)
-    without: dict[str, Any] = field(default_factory=dict)
-    unused: str = ""
 
 
 def options_of(scenario: Scenario, document: Document) -> list[Option]:
     """The options in the stated order, with what the scenario says of each; `document` is its plan."""
     formats, experts = _like_formats(scenario, _formats(scenario), _experts(scenario, document))
-    before = [_response_cache(scenario), _prefix_cache(scenario), formats, _batching(scenario)]
-    return [*before, experts, _routing(scenario), _autoscaler(scenario, document)]
+    engine = [_response_cache(scenario), _prefix_cache(scenario), formats, _batching(scenario), experts]
+    fleet = [ranks(scenario), routing(scenario), admission(scenario), spares(scenario)]
+    return [*engine, *fleet, autoscaler(scenario, document)]
 
 
 def _response_cache(scenario: Scenario) -> Option:
     cache, key = scenario.query.response_cache, "query.response_cache"
     if cache is None or not cache_words(scenario):
-        return Option("response cache", "", unused=f"the scenario has none ({key})")
+        return unused("response cache", f"the scenario has none ({key})")
     value = cache.model_dump(mode="json", exclude_none=True)
-    return Option("response cache", cache_words(scenario), {key: value})
+    return Option("response cache", cache_words(scenario), {key: value}, lacking="no response cache")
 
 
 def _prefix_cache(scenario: Scenario) -> Option:
     given, key = scenario.engine.enable_prefix_caching, "engine.enable_prefix_caching"
     step = "prefix cache"
     if given is not None and not any(given):
-        return Option(step, "", unused=f"the scenario switches it off ({key})")
+        return unused(step, f"the scenario switches it off ({key})")
     stages = scenario.query.stages
     shared = {
         "a beginning that prompts share": any(stage.shared_prefix for stage in stages) or scenario.demand == "trace",
@@ -66,9 +56,9 @@ def _prefix_cache(scenario: Scenario) -> Option:
     }
     names = [name for name, found in shared.items() if found]
     if not names:
-        return Option(step, "", unused="no two prompts of the scenario begin alike")
+        return unused(step, "no two prompts of the scenario begin alike")
     what = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} computed once"
-    return Option(step, what, {key: None if given is None else list(given)}, {key: False})
+    return Option(step, what, {key: None if given is None else list(given)}, {key: False}, "no prefix cache")
 
 
 def _formats(scenario: Scenario) -> Option:
@@ -83,11 +73,11 @@ def _formats(scenario: Scenario) -> Option:
     if any(kind != "auto" for kind in engine.kv_cache_dtype):
         values["engine.kv_cache_dtype"], without["engine.kv_cache_dtype"] = list(engine.kv_cache_dtype), "auto"
     if not values:
-        return Option(step, "", unused="the scenario has bf16 weights only (engine.quantization)")
+        return unused(step, "the scenario has bf16 weights only (engine.quantization)")
     formats = ", ".join(sorted(found)) + (" weights" if "engine.quantization" in values else "")
     if "engine.kv_cache_dtype" in values:
         formats += f", {', '.join(engine.kv_cache_dtype)} KV cache"
-    return Option(step, f"{formats}; {QUALITY}", values, without)
+    return Option(step, f"{formats}; {QUALITY}", values, without, "bf16")
 
 
 def _batching(scenario: Scenario) -> Option:
@@ -98,29 +88,9 @@ def _batching(scenario: Scenario) -> Option:
     }
     step = "batching limits"
     if not given:
-        return Option(step, "", unused="the scenario leaves them to vLLM (engine.max_num_seqs, max_num_batched_tokens)")
+        return unused(step, "the scenario leaves them to vLLM (engine.max_num_seqs, max_num_batched_tokens)")
     said = ", ".join(f"{key.removeprefix('engine.')} {choice_words(values)}" for key, values in given.items())
-    return Option(step, f"{said} in place of vLLM's own", given, dict.fromkeys(given))
-
-
-def _routing(scenario: Scenario) -> Option:
-    """Held against the default, which is what a fleet has whose owner says nothing."""
-    given, key = list(scenario.fleet.routing), "fleet.routing"
-    if "routing" not in scenario.fleet.model_fields_set:
-        return Option("routing", "", unused=f"the scenario leaves it to the default, {given[0]} ({key})")
-    if given == [DEFAULT_ROUTING]:
-        return Option("routing", "", unused=f"the scenario's, {given[0]}, is the default ({key})")
-    what = f"{choice_words(given)} in place of the default, {DEFAULT_ROUTING}"
-    return Option("routing", what, {key: given}, {key: DEFAULT_ROUTING})
-
-
-def _autoscaler(scenario: Scenario, document: Document) -> Option:
-    scaler, key, step = scenario.fleet.autoscaler, "fleet.autoscaler", "autoscaler"
-    if scaler is None:
-        return Option(step, "", unused=f"the scenario has none ({key})")
-    found = document["autoscaler"]
-    said = f"{found['mean_paid_replicas']:.1f} of {found['static']['replicas']} replicas paid for on average"
-    return Option(step, said, {key: scaler.model_dump(mode="json", exclude_unset=True)})
+    return Option(step, f"{said} in place of vLLM's own", given, dict.fromkeys(given), "vLLM's own batching limits")
 
 
 def _experts(scenario: Scenario, document: Document) -> Option:
@@ -128,7 +98,7 @@ def _experts(scenario: Scenario, document: Document) -> Option:
     models = {name: find_model(name, scenario.base) for name in scenario.model}
     mixtures = [name for name, model in models.items() if model.experts is not None]
     if not mixtures:
-        return Option(step, "", unused="the scenario's model is dense")
+        return unused(step, "the scenario's model is dense")
     dense = [name for name in models if name not in mixtures]
     if dense:
         against, why = dense, "the dense model that the scenario itself names"
@@ -138,7 +108,7 @@ def _experts(scenario: Scenario, document: Document) -> Option:
         found = dense_counterpart(chosen, longest)
         if found is None:
             rule = f"the catalogue has no dense model of about as many parameters as {chosen.name}"
-            return Option(step, "", unused=f"{rule}, in all or active, with a context of {longest} tokens")
+            return unused(step, f"{rule}, in all or active, with a context of {longest} tokens")
         against, why = [found.name], found.why
     values: dict[str, Any] = {"model": list(scenario.model)}
     without: dict[str, Any] = {"model": against}
@@ -147,7 +117,7 @@ def _experts(scenario: Scenario, document: Document) -> Option:
         without["engine.enable_expert_parallel"] = False
     what = f"{choice_words(list(scenario.model))} in place of {choice_words(against)} ({why}); {QUALITY}"
     what += f"; {_losses([find_model(name, scenario.base) for name in against])}"
-    return Option(step, what, values, without)
+    return Option(step, what, values, without, f"{choice_words(against)}, dense")
 
 
 def _losses(dense: list[Model]) -> str:
@@ -182,34 +152,12 @@ def _like_formats(scenario: Scenario, formats: Option, experts: Option) -> tuple
     names = choice_words(sorted(theirs))
     if not theirs <= set(get_args(Quantization)):
         what = f"{experts.what}; with it the weights come in {names}"
-        unused = f"no dense model can be planned in {names}; it comes back with the mixture of experts"
+        later = f"no dense model can be planned in {names}; it comes back with the mixture of experts"
         cache = {name: value for name, value in formats.values.items() if name != key}
         if not cache:
-            return Option(formats.step, "", unused=unused), replace(experts, what=what)
-        kept = f"{', '.join(scenario.engine.kv_cache_dtype)} KV cache; of the weights, {unused}; {QUALITY}"
+            return unused(formats.step, later), replace(experts, what=what)
+        kept = f"{', '.join(scenario.engine.kv_cache_dtype)} KV cache; of the weights, {later}; {QUALITY}"
         left = {name: formats.without[name] for name in cache}
         return replace(formats, what=kept, values=cache, without=left), replace(experts, what=what)
     values, without = {**experts.values, key: list(asked)}, {**experts.without, key: sorted(theirs)}
     return formats, replace(experts, values=values, without=without)
-
-
-def choice_words(values: list[Any]) -> str:
-    """ "1 or 2"."""
-    return " or ".join(map(str, values))
-
-
-def baseline_words(used: list[Option]) -> str:
-    """What the baseline has in place of these options."""
-    if not used:
-        return "the scenario as it is: it uses no option that could be taken away"
-    words = {
-        "response cache": "no response cache",
-        "prefix cache": "no prefix cache",
-        "FP8": "bf16",
-        "number format": "bf16",
-        "batching limits": "vLLM's own batching limits",
-        "routing": f"the default routing, {DEFAULT_ROUTING}",
-        "autoscaler": "a fleet of one size",
-    }
-    said = [words.get(option.step) or f"{choice_words(option.without['model'])}, dense" for option in used]
-    return ", ".join(said)
