@@ -24,6 +24,7 @@ from planner.deployment import (
     with_hits,
 )
 from planner.deployment.collapse import session_pause, with_pause
+from planner.deployment.router_origins import retry_origins
 from planner.economics import Demand, Economics, LoadShape, Size, load_shape, unit_economics, utilisation_by_hour
 from planner.errors import ScenarioError
 from planner.pricing import (
@@ -167,7 +168,12 @@ def _answer(
     shape = _load_shape(scenario, chosen, demand)
     answers = money_document(scenario, chosen.gpus, chosen.option.prices, money, shape)
     sold = [*money.provenance, *assumed_billing(scenario), *chosen.option.price_rows]
-    unsaid = [*assumed_demand(given), *assumed_prices(scenario), *([] if scaled is None else scaled_origins(given))]
+    unsaid = [
+        *retry_origins(scenario),
+        *assumed_demand(given),
+        *assumed_prices(scenario),
+        *([] if scaled is None else scaled_origins(given)),
+    ]
     rows = weakest_first([*deployment.provenance_of(serving), *sold, *unsaid])
     return {
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},

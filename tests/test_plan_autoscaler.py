@@ -124,10 +124,23 @@ def test_a_target_begins_with_the_planned_fleet_and_repeats_with_its_seed() -> N
     assert f"begins at midnight with {one['fleet']['replicas']} replicas" in one["autoscaler"]["notes"]
 
 
+def test_an_admission_limit_stands_beside_an_autoscaler() -> None:
+    """A target far above the limit starts nothing: whoever finds no room has failed, and is counted."""
+    asked = scenario(
+        fleet__admission={"max_requests_per_replica": 20},
+        fleet__replicas=1,
+        fleet__autoscaler={"target": {"requests": 1000}, "max_replicas": 8},
+    )
+    document = answer(asked)
+    (note,) = (line for line in document["autoscaler"]["notes"] if "found no room (fleet.admission)" in line)
+    asked_for = sum(hour["queries"] for hour in document["autoscaler"]["hours"])
+    assert 0 < int(note.split()[0].replace(",", "")) < asked_for
+    assert document["autoscaler"]["goodput_share"] < 1.0
+
+
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"traffic": {"arrivals": {"offline": {"requests": 5000}}}}, "traffic.arrivals (=offline)", "no hours"),
     ({"query__stages[0].turns": 3}, "query.stages[0].turns (=3)", "sessions"),
-    ({"fleet__admission": {"max_requests_per_replica": 9}}, "fleet.admission.max_requests_per_replica (=9)", "limit"),
     ({"revenue__abandonment": {"metric": "e2e", "after_ms": 500, "per_100ms": 0.02}}, "revenue.abandonment", "users"),
     ({"engine__data_parallel_size": 2}, "engine.data_parallel_size (=2)", "ranks"),
     ({"traffic__peak_qps": 900.0}, "fleet.autoscaler (=one day of it)", "more model calls than are run whole"),

@@ -15,7 +15,9 @@ from planner.cli.planned import planned
 @scenario_options
 @click.option("--out", type=OutputFile(), metavar="FILE", help="Also write the JSON document to FILE.")
 @click.option(
-    "--waterfall", is_flag=True, help="Also show what each option (caches, FP8, batching, MoE, routing, spares …) takes off the fleet."
+    "--waterfall",
+    is_flag=True,
+    help="Also show what each option (caches, FP8, batching, MoE, routing, spares …) takes off the fleet.",
 )
 def plan(
     source: str,

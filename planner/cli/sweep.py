@@ -70,8 +70,11 @@ def sweep(
         click.echo(json_text(result.as_dict()))
     else:
         from planner.report.tables import sweep_table
+        from planner.summary.many_plans import sweep_warning_lines
 
         print_table(*sweep_table(result.as_dict()))
+        for line in sweep_warning_lines(result.as_dict()):
+            click.echo(line)
         for note in result.as_dict()["notes"]:
             click.echo(f"Note: {note}")
 

@@ -18,7 +18,9 @@ from planner.deployment import (
     only_candidate,
     warnings_document,
 )
+from planner.deployment.collapse import hours_warnings
 from planner.deployment.days import MOST_WHOLE, DaysRun, at_rate, run_days
+from planner.deployment.no_effect import no_effect
 from planner.errors import ScenarioError, UnsupportedError
 from planner.pricing import check_rate_cards, priced
 from planner.provenance import Provenance, weakest_first
@@ -92,7 +94,11 @@ def simulate_days(scenario: Scenario, *, days: int, seed: int = 0, progress: Pro
         "schema_version": SCHEMA_VERSION,
         "scenario": scenario.as_dict(),
         "seed": seed,
-        "warnings": warnings_document([deployment]),
+        "warnings": [
+            *warnings_document([deployment]),
+            *no_effect(scenario, [deployment], "days"),
+            *hours_warnings(run.rows, seed),
+        ],
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
         "fleet": fleet_document(deployment, most),
         "way": run.way,

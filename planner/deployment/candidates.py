@@ -12,6 +12,7 @@ from planner.catalogue.hardware import gpu as find_gpu
 from planner.catalogue.hardware import gpu_provenance
 from planner.catalogue.models import model as find_model
 from planner.catalogue.models import model_provenance
+from planner.deployment.router_origins import admission_origins
 from planner.errors import MisfitError, PlannerError, ScenarioError, UnsupportedError
 from planner.memory import check_parallelism, resolve_quantization
 from planner.provenance import Provenance
@@ -102,6 +103,7 @@ def candidates(scenario: Scenario) -> list[Candidate | Rejected]:
             found.append(Rejected(choice, str(error)))
             continue
         rows = (*provenance, *_ranks_provenance(model, options, in_step), *_session_provenance(scenario, routing))
+        rows += tuple(admission_origins(scenario, routing))
         found.append(
             Candidate(
                 model,

@@ -7,7 +7,7 @@ on one fleet has two states, and chance alone says which one a run shows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,6 +117,27 @@ def collapse_warnings(pause: Pause | None, seed: int) -> list[str]:
         return []
     others = " or ".join(f"--seed {other}" for other in other_seeds(seed))
     return [f"{_near_words(pause)}; try {others}, or one replica more"]
+
+
+def most_warnings(pause: Pause | None, seed: int) -> list[str]:
+    """What to know of the most load of a fleet where that is near the collapse: it may be the edge itself."""
+    if pause is None or not pause.near:
+        return []
+    others = " or ".join(f"--seed {other}" for other in other_seeds(seed))
+    return [f"at the most load {_near_words(pause)}; {others} may find another most: keep away from it"]
+
+
+def hours_warnings(rows: Sequence[Mapping[str, Any]], seed: int) -> list[str]:
+    """What to know of days in whose hours, `rows` with a `session_pause` each, sessions come near the collapse."""
+    near = [found for row in rows if (found := row.get("session_pause")) is not None and found["near_collapse"]]
+    if not near:
+        return []
+    most = 100 * max(found["share"] for found in near)
+    others = " or ".join(f"--seed {other}" for other in other_seeds(seed))
+    return [
+        f"in {len(near)} of {len(rows)} hours a session's pause touches up to {most:.0f} % of the KV cache: near the "
+        f"collapse of the prefix cache, where answers may flip with the seed; try {others}, or one replica more"
+    ]
 
 
 def size_warnings(pause: Pause | None, serving: int, seeds: Sequence[int], fewer_fails_on: int | None) -> list[str]:

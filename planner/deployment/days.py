@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from planner.deployment.collapse import session_pause, with_pause
 from planner.deployment.day_rows import folded_row, sampled_row
 from planner.deployment.failures import control_of
 from planner.deployment.runs import (
@@ -225,6 +226,7 @@ def _samples(deployment: Deployment, scenario: Scenario, load: Reaching, seed: i
         length = Length(counted, length.warmup, length.cooldown)
         sample = make_load(steady, deployment.config.max_model_len, seed, length)
         outcome = run(deployment, steady, sample, replicas, seed)
-        known[qps, hit_rate] = sampled_row(outcome, steady, sample, replicas, reaching_queries, whole)
+        row = sampled_row(outcome, steady, sample, replicas, reaching_queries, whole)
+        known[qps, hit_rate] = row | with_pause(session_pause(deployment, steady, sample, outcome, replicas, seed))
         progress("simulating hours", number + 1, len(levels))
     return DaysRun("samples", [{"hour": hour} | known[level] for hour, level in enumerate(hours)], None)

@@ -9,16 +9,17 @@ from planner.deployment.runs import Deployment
 from planner.scenario import Scenario
 from planner.scenario.sections import ClosedArrivals, Fleet, StopFailure
 
+Verb = Literal["simulate", "days", "capacity", "plan"]
 CAUSE = "has no effect here: "
 
 
-def no_effect(scenario: Scenario, deployments: Iterable[Deployment], verb: Literal["simulate", "plan"]) -> list[str]:
+def no_effect(scenario: Scenario, deployments: Iterable[Deployment], verb: Verb) -> list[str]:
     """One sentence a setting that certainly changes nothing, for the `warnings` of an answer.
 
     A setting that another verb reads from the same file is not named, unless its silence here would mislead.
     """
     fleet, said = scenario.fleet, _of_retries(scenario)
-    if verb == "simulate" and fleet.spare_replicas and fleet.replicas is not None:
+    if verb in ("simulate", "days") and fleet.spare_replicas and fleet.replicas is not None:
         said.append(
             f"fleet.spare_replicas: {fleet.spare_replicas} {CAUSE}simulate lets all of fleet.replicas serve; plan "
             "keeps some spare"

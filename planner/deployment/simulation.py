@@ -22,6 +22,7 @@ from planner.deployment.failures import (
     with_failures,
 )
 from planner.deployment.no_effect import no_effect
+from planner.deployment.router_origins import retry_origins
 from planner.deployment.runs import (
     FULL_SPANS,
     IDLE_QUERIES,
@@ -40,6 +41,7 @@ from planner.deployment.runs import (
 )
 from planner.deployment.tables import request_table, timeline_table
 from planner.errors import ScenarioError, UnsupportedError
+from planner.provenance import weakest_first
 from planner.scenario import Scenario
 from planner.simulation.fleet import FleetRun, without_cooldown
 from planner.simulation.load import Load
@@ -143,7 +145,9 @@ def simulate(
         **with_hits(scenario, load, outcome),
         **with_pause(pause),
         **({} if failures is None else {"failures": failures}),
-        "provenance": [row.as_dict() for row in deployment.provenance_of(replicas)],
+        "provenance": [
+            row.as_dict() for row in weakest_first([*deployment.provenance_of(replicas), *retry_origins(scenario)])
+        ],
     }
     return Simulation(document, outcome, fleet, deployment)
 

@@ -76,10 +76,6 @@ def refuse_beside_autoscaler(scenario: Scenario) -> None:
     if scenario.session is not None:
         rule = "sessions of several turns beside fleet.autoscaler are not supported yet"
         raise UnsupportedError("query.stages[0].turns", scenario.session.turns, rule, "1")
-    if scenario.fleet.admission is not None:
-        limit = scenario.fleet.admission.max_requests_per_replica
-        rule = "beside fleet.autoscaler it is not supported yet"
-        raise UnsupportedError("fleet.admission.max_requests_per_replica", limit, rule, OFF)
     if scenario.revenue is not None and scenario.revenue.abandonment is not None:
         metric = scenario.revenue.abandonment.metric
         rule = "users leave by the latencies of a fleet of one size: beside fleet.autoscaler it is not supported yet"
@@ -197,6 +193,9 @@ def _static_usd(gpus: int, prices: Prices) -> float | None:
 
 def _notes(day: ScaledDay) -> list[str]:
     lines = [f"begins at midnight with {plural(day.first, 'replica')}", JUDGED, RANKED]
+    turned_away = sum(row.get("rejected", 0) for row in day.rows)
+    if turned_away:
+        lines.append(f"{plural(turned_away, 'query')} found no room (fleet.admission), and failed")
     if not day.whole:
         lines.append("the file of traffic.rates makes too many model calls to be simulated whole: its mean day was run")
     if day.paid.replicas > day.planned:

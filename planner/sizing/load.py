@@ -33,6 +33,8 @@ from planner.deployment import (
     with_hits,
     worlds,
 )
+from planner.deployment.collapse import Pause, most_warnings, session_pause, with_pause
+from planner.deployment.no_effect import no_effect
 from planner.errors import ScenarioError
 from planner.performance import RUN_TO_RUN, layered_normals, log_spreads
 from planner.scenario import ClosedArrivals, Scenario
@@ -110,7 +112,11 @@ def capacity(
         "schema_version": SCHEMA_VERSION,
         "scenario": scenario.as_dict(),
         "seed": seed,
-        "warnings": warnings_document([deployment]),
+        "warnings": [
+            *warnings_document([deployment]),
+            *no_effect(scenario, [deployment], "capacity"),
+            *([] if best is None else most_warnings(_pause(fleet, best), seed)),
+        ],
         "vary": vary,
         name: 0 if best is None else best.at,
         "band80": {} if best is None else {name: band},
@@ -146,13 +152,24 @@ class _Fleet:
         """The deployment as it is, then as it might be."""
         return [self.deployment, *worlds(self.deployment, self.seed, BAND_WORLDS)]
 
+    def at(self, probe: Probe) -> Scenario:
+        """The scenario under the load of a probe."""
+        if self.scenario.demand != "open":
+            return self.scenario
+        return self.scenario.with_values({"traffic.peak_qps": probe.at})
+
+
+def _pause(fleet: _Fleet, best: Probe) -> Pause | None:
+    """A session's pause at the most load."""
+    return session_pause(fleet.deployment, fleet.at(best), best.load, best.outcome, fleet.serving, fleet.seed)
+
 
 def _at_max(fleet: _Fleet, best: Probe) -> dict[str, Any]:
     """The run at the most load, with its bands."""
-    scenario = fleet.scenario
-    at = scenario.with_values({"traffic.peak_qps": best.at}) if scenario.demand == "open" else scenario
+    at = fleet.at(best)
     around = bands(fleet.deployment, at, best.outcome, best.load, fleet.serving, fleet.seed)
-    return run_document(fleet.deployment, best.load, best.outcome, around) | with_hits(at, best.load, best.outcome)
+    found = run_document(fleet.deployment, best.load, best.outcome, around)
+    return found | with_hits(at, best.load, best.outcome) | with_pause(_pause(fleet, best))
 
 
 def _band(most: list[float], best: float, name: str, seed: int) -> list[float]:

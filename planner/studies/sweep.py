@@ -27,7 +27,8 @@ class Sweep:
 
     A point is {values {key: value}, feasible, model, hardware, quantization, tensor_parallel_size, gpus, replicas,
     utilisation (at the peak), usd_per_hour, usd_per_query, revenue_usd_per_query, margin_usd_per_query,
-    margin_fraction, cost_share_of_revenue, reason}; what does not apply is None. `reason` says why no fleet fits.
+    margin_fraction, cost_share_of_revenue, reason, warnings [of its plan]}; what does not apply is None. `reason` says
+    why no fleet fits.
     """
 
     document: dict[str, Any]
@@ -40,7 +41,10 @@ class Sweep:
         """One row for each point: a column for each varied key, then the figures."""
         import pandas as pd
 
-        rows = [{**point["values"], **_without(point, "values")} for point in self.document["points"]]
+        rows = [
+            {**point["values"], **_without(point, "values"), "warnings": "; ".join(point["warnings"])}
+            for point in self.document["points"]
+        ]
         return pd.DataFrame(rows)
 
 
@@ -138,6 +142,7 @@ def plan_figures(document: Document) -> dict[str, Any]:
         "margin_fraction": margin.get("fraction"),
         "cost_share_of_revenue": margin.get("cost_share_of_revenue"),
         "reason": None if feasible else _reason(list(_reasons(document))),
+        "warnings": list(document.get("warnings", ())),
     }
 
 

@@ -69,11 +69,11 @@ def waterfall(
     """The rows of a plan's `waterfall`, the baseline first; none where the plan is not feasible.
 
     `document` is the plan of `scenario` with this `seed` and `requests`. A row is {step, what, set {key: value},
-    feasible, reason, model, hardware, quantization, gpus, usd_per_hour, usd_per_query, removed {gpus, usd_per_query},
-    alone {gpus, usd_per_query, removed}, interaction {gpus, usd_per_query}}. `removed` is the feasible row before less
-    this one, `alone` the base with this option only, `interaction` = removed − alone.removed. The base is the first
-    feasible row. An option that is left out has `feasible` None and its reason. `progress(what, done, total)` is told
-    as plans are made.
+    feasible, reason, model, hardware, quantization, gpus, usd_per_hour, usd_per_query, warnings [of the row's plan],
+    removed {gpus, usd_per_query}, alone {gpus, usd_per_query, removed}, interaction {gpus, usd_per_query}}. `removed`
+    is the feasible row before less this one, `alone` the base with this option only, `interaction` = removed −
+    alone.removed. The base is the first feasible row. An option that is left out has `feasible` None and its reason.
+    `progress(what, done, total)` is told as plans are made.
     """
     if not document["feasible"]:
         return []
@@ -165,7 +165,7 @@ def _row(option: Option, figures: Row) -> Row:
         "what": option.what,
         "set": option.values,
         **{key: figures[key] for key in ("feasible", "reason", "model", "hardware", "quantization")},
-        **{key: figures[key] for key in ("gpus", "usd_per_hour", "usd_per_query")},
+        **{key: figures[key] for key in ("gpus", "usd_per_hour", "usd_per_query", "warnings")},
         "removed": None,
         "alone": None,
         "interaction": None,
@@ -174,7 +174,7 @@ def _row(option: Option, figures: Row) -> Row:
 
 def _left_out(option: Option) -> Row:
     nothing = dict.fromkeys(("model", "hardware", "quantization", "gpus", "usd_per_hour", "usd_per_query"))
-    figures = {**nothing, "feasible": None, "reason": f"{LEFT_OUT}: {option.unused}"}
+    figures: Row = {**nothing, "feasible": None, "reason": f"{LEFT_OUT}: {option.unused}", "warnings": []}
     return _row(replace(option, values={}), figures)
 
 

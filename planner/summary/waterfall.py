@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from planner.summary.layout import paragraph, section, table
+from planner.summary.many_plans import waterfall_warning_lines
 from planner.summary.words import number, plural, usd, with_limit_names
 
 Document = dict[str, Any]
@@ -27,6 +28,7 @@ def waterfall_lines(rows: list[Document]) -> list[str]:
     for row in rows:
         if row.get("reason"):
             lines += paragraph(f"{row['step']}: {with_limit_names(row['reason'])}", "  ", "    ")
+    lines += waterfall_warning_lines(planned)
     explained = "alone: the option by itself on the first row that fits; interaction: in this order less alone"
     return section(_TITLE, [*lines, *paragraph(explained, "  ")])
 
