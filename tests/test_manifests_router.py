@@ -12,7 +12,7 @@ from planner.manifests.compose import compose
 from planner.manifests.haproxy import BALANCE, balance, haproxy_config, timeout_s
 from planner.manifests.kubernetes import kubernetes
 from planner.manifests.settings import Settings
-from planner.scenario.sections import Fleet
+from planner.scenario.fleet import Fleet
 
 
 def config(**changes) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 from planner.deployment.service_levels import around
 from planner.errors import ScenarioError, UnsupportedError
 from planner.scenario import Scenario
-from planner.scenario.sections import RestartFailure, SlowFailure, StopFailure
+from planner.scenario.fleet import RestartFailure, SlowFailure, StopFailure
 from planner.simulation.fleet_record import LOST, FleetRun
 from planner.simulation.load import Load
 from planner.simulation.operations import Change, Control

@@ -7,7 +7,8 @@ from typing import Literal
 
 from planner.deployment.runs import Deployment
 from planner.scenario import Scenario
-from planner.scenario.sections import ClosedArrivals, Fleet, StopFailure
+from planner.scenario.fleet import Fleet, StopFailure
+from planner.scenario.sections import ClosedArrivals
 
 Verb = Literal["simulate", "days", "capacity", "plan"]
 CAUSE = "has no effect here: "

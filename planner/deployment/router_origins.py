@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from planner.provenance import Provenance
 from planner.scenario import Scenario
-from planner.scenario.sections import StopFailure
+from planner.scenario.fleet import StopFailure
 
 CHOOSES_FIRST = ("random", "power_of_two", "session_affinity")  # in HAProxy, before it looks for room (docs/deploy.md)
 RETRIED = (

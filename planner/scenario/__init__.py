@@ -1,11 +1,11 @@
 """The scenario file: its shape and its ranges. What needs the catalogue is checked later, in `deployment`.
 
-Where to look: `document` Scenario itself (load, change, write out) · `sections` every key, its default and its range
-· `response_cache` answers given again · `money` what is paid · `revenue` what is earned · `amounts` numbers in USD or
-in another currency · `distributions` the ways to give a token count · `slo` service levels · `uncertainty` how far off
-inputs may be · `monitor` where a running fleet is read · `autoscaling` replicas that follow the load · `paths` which
-values are paths · `rules` the words of an error, keys that are reserved ·
-`yaml_text` what of YAML is read · `types` strict numbers and lists that mean choose.
+Where to look: `document` Scenario itself (load, change, write out) · `sections` engine, traffic and query: keys, their
+defaults and ranges · `fleet` how replicas are run, and what happens to them · `autoscaling` replicas that follow the
+load · `response_cache` answers given again · `money` what is paid · `revenue` what is earned · `amounts` numbers in USD
+or in another currency · `distributions` the ways to give a token count · `slo` service levels · `uncertainty` how far
+off inputs may be · `monitor` where a running fleet is read · `paths` which values are paths · `rules` the words of an
+error, keys that are reserved · `yaml_text` what of YAML is read · `types` strict numbers and lists that mean choose.
 """
 
 from planner.scenario.autoscaling import Autoscaler
@@ -20,6 +20,7 @@ from planner.scenario.distributions import (
     Uniform,
 )
 from planner.scenario.document import Scenario, dotted_keys, json_schema
+from planner.scenario.fleet import Fleet
 from planner.scenario.money import Commitment, Energy, Own, Prices, RateCard, Training
 from planner.scenario.monitor import Monitor
 from planner.scenario.paths import names_a_file
@@ -29,7 +30,6 @@ from planner.scenario.sections import (
     ClosedClients,
     Document,
     Engine,
-    Fleet,
     GammaArrivals,
     OfflineArrivals,
     Query,

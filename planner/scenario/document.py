@@ -15,21 +15,13 @@ from planner.errors import ScenarioError
 from planner.scenario import yaml_text
 from planner.scenario.amounts import RATES, rates_of
 from planner.scenario.distributions import Joint
+from planner.scenario.fleet import Fleet
 from planner.scenario.money import Prices
 from planner.scenario.monitor import Monitor
 from planner.scenario.paths import names_a_file
 from planner.scenario.revenue import Revenue
 from planner.scenario.rules import refuse_reserved, scenario_error
-from planner.scenario.sections import (
-    ClosedArrivals,
-    Engine,
-    Fleet,
-    OfflineArrivals,
-    Query,
-    Stage,
-    TraceArrivals,
-    Traffic,
-)
+from planner.scenario.sections import ClosedArrivals, Engine, OfflineArrivals, Query, Stage, TraceArrivals, Traffic
 from planner.scenario.slo import Slo
 from planner.scenario.types import MOST_REPLICAS, Choice, Section, Text, broken
 from planner.scenario.uncertainty import Uncertainty, check_applies

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from planner.scenario import Scenario
-from planner.scenario.sections import Fleet
+from planner.scenario.fleet import Fleet
 from planner.studies.waterfall_option import Option, choice_words, unused
 from planner.summary.words import plural
 
