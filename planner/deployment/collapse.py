@@ -21,6 +21,8 @@ from planner.units import MS_PER_S
 # find on every seed, from 0.72 on single seeds collapsed; from 1.1 on, by an idle engine's answers, all had. The rest
 # is room for bursts.
 NEAR_FROM, NEAR_TO = 0.7, 1.25
+COLLAPSED_FROM = 1.1  # of a run's own share: with its answers as slow as they were, nothing could be left to find
+KEEP_TOGETHER = ("session_affinity", "prefix_aware")
 OTHER_SEEDS = 2  # a size near the collapse is taken only if it holds on so many more
 
 
@@ -35,6 +37,7 @@ class Pause:
     touched_tokens: float
     idle_touched_tokens: float
     cache_tokens: int
+    strewn: bool = False  # turns go to any of several engines, wherever their history is
 
     @property
     def share(self) -> float:
@@ -80,7 +83,8 @@ def session_pause(
         return None
     engines = replicas * deployment.candidate.options.data_parallel_size
     own, least = (touched_tokens(scenario, load, engines, row["mean"] / MS_PER_S) for row in (answered, idle))
-    return Pause(own, least, cache_tokens(deployment))
+    strewn = engines > 1 and deployment.candidate.routing not in KEEP_TOGETHER
+    return Pause(own, least, cache_tokens(deployment), strewn)
 
 
 def touched_tokens(scenario: Scenario, load: Load, engines: int, e2e_s: float) -> float:
@@ -116,7 +120,8 @@ def collapse_warnings(pause: Pause | None, seed: int) -> list[str]:
     if pause is None or not pause.near:
         return []
     others = " or ".join(f"--seed {other}" for other in other_seeds(seed))
-    return [f"{_near_words(pause)}; try {others}, or one replica more"]
+    together = f"; fleet.routing {' or '.join(KEEP_TOGETHER)} sends a turn where its history is" if pause.strewn else ""
+    return [f"{_near_words(pause)}; try {others}, or one replica more{together}"]
 
 
 def most_warnings(pause: Pause | None, seed: int) -> list[str]:
@@ -165,6 +170,8 @@ def _near_words(pause: Pause) -> str:
     said = f"a session's pause touches {100 * pause.share:.0f} % of the KV cache"
     if pause.idle_share < 0.95 * pause.share:
         said += f" ({100 * pause.idle_share:.0f} % if answers took an idle engine's time)"
+    if pause.share >= COLLAPSED_FROM:
+        return f"{said}: the prefix cache has collapsed, and so near the edge another seed may find it whole"
     return f"{said}: near the collapse of the prefix cache, where answers may flip with the seed"
 
 

@@ -104,9 +104,15 @@ def _found(problem: Any, data: Mapping[str, Any], known: Sequence[str]) -> Scena
     key, value = _locate(problem["loc"], data, context.get("at", ()))
     rule, nearest = _phrase(problem["type"], context, value)
     if rule.startswith("unknown key"):
-        name = key.rsplit(".", 1)[-1]
-        nearest = nearest or next((place for place in known if place.endswith(f".{name}")), None)
+        nearest = _place_of(key.rsplit(".", 1)[-1], rule, known) or nearest
     return ScenarioError(key or "scenario", value, rule, nearest)
+
+
+def _place_of(name: str, rule: str, known: Sequence[str]) -> str | None:
+    """Where an unknown key may belong: a key of its own section with the name in it, else one or two other places."""
+    here = [key for key in rule.partition("known: ")[2].split(", ") if name in key]
+    elsewhere = [place for place in known if place.endswith(f".{name}")]
+    return here[0] if here else " or ".join(elsewhere) if 1 <= len(elsewhere) <= 2 else None
 
 
 def _locate(location: tuple[int | str, ...], data: Any, at: tuple[str | int, ...]) -> tuple[str, Any]:

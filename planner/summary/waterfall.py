@@ -22,7 +22,7 @@ def waterfall_lines(rows: list[Document]) -> list[str]:
     cells = [["", "GPUs", "", "$/query", "", "alone", "", "interaction", ""]]
     cells += [_cells(row) for row in planned]
     lines = table(cells, "<>>>>>>>>")
-    lines += _sum(fitting)
+    lines += _sum(fitting, "All together" if fitting and fitting[0] is planned[0] else "From the first that fits on")
     for row in planned:
         lines += paragraph(f"{row['step']}: {row.get('what', '')}{_costs(row)}", "  ", "    ")
     for row in rows:
@@ -58,12 +58,12 @@ def _taken(part: Document | None, key: str) -> str:
     return f"+{words}" if value < 0 else words
 
 
-def _sum(fitting: list[Document]) -> list[str]:
-    """ "From 108 to 42 GPUs: −61 %"."""
+def _sum(fitting: list[Document], which: str) -> list[str]:
+    """ "All together: 108 to 42 GPUs"."""
     if len(fitting) < 2:
         return []
     first, last = fitting[0], fitting[-1]
-    said = f"All together: {number(first['gpus'])} to {number(last['gpus'])} GPUs"
+    said = f"{which}: {number(first['gpus'])} to {number(last['gpus'])} GPUs"
     if first.get("usd_per_query") and last.get("usd_per_query") is not None:
         said += f", {usd(first['usd_per_query'])} to {usd(last['usd_per_query'])} a query"
     return paragraph(f"{said}.", "  ")
