@@ -22,11 +22,14 @@ KUBERNETES = "1.32"
 FOLDER = os.environ.get("TEST_CRDS")
 SCHEMAS = [SMALL, *([whole_schemas(Path(FOLDER))] if FOLDER else [])]
 
+SCALER = "scenario__fleet__autoscaler"
 CASES = [
     # name of the plan, settings, changes, because
     ("ai-search", {}, {}, "the large example"),
     ("demo", {}, {}, "one GPU a replica, no spare, no response cache"),
     ("ai-search", {"namespace": "search", "autoscale": True}, {}, "the autoscaler set free"),
+    ("ai-search", {}, {SCALER: {"target": {"queue": 0.5}, "max_replicas": 30}}, "the plan's own autoscaler"),
+    ("ai-search", {}, {SCALER: {"schedule": [4] * 12 + [20] * 12}}, "its schedule"),
     ("ai-search", {"model_cache": "weights", "vllm_args": ("--trust-remote-code",)}, {}, "weights on a claim"),
     ("ai-search", {"labels": (("release", "kps"),), "cpu": 3}, {"scenario__monitor": {"namespace": "a"}}, "labels"),
     ("ai-search", {"without": frozenset({"exporter"})}, {}, "no exporter"),

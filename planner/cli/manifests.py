@@ -56,7 +56,11 @@ class _Folder(click.Path):
 @click.option(
     "--cpu", type=click.IntRange(1, 1024), metavar="N", help="CPUs that a replica asks for (default: a rule)."
 )
-@click.option("--autoscale", is_flag=True, help="Let KEDA scale; else it is held at the plan's size.")
+@click.option(
+    "--autoscale",
+    is_flag=True,
+    help="Let KEDA scale; else it is held at the plan's size, unless the plan has an autoscaler.",
+)
 @click.option("--without", multiple=True, type=click.Choice(PARTS), help="Leave a part out; may be repeated.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Of a scenario: change a key; may be repeated."
@@ -102,6 +106,7 @@ def manifests(
     planner manifests plan.json --out fleet && kubectl apply --server-side -k fleet
     planner manifests demo --compose > compose.yaml && docker compose up
     """
+    from planner.manifests.autoscaling import LEFT_OUT
     from planner.manifests.compose import ROUTERS, compose
     from planner.manifests.facts import read_facts
     from planner.manifests.haproxy import admission_notes
@@ -138,7 +143,7 @@ def manifests(
     if as_compose:
         text = one_document(compose(facts, chosen))
         files = {COMPOSE_FILE: text}
-        for note in admission_notes(facts, ROUTERS):
+        for note in [*admission_notes(facts, ROUTERS), *([LEFT_OUT] if facts.scaler is not None else [])]:
             warn(note)
     else:
         made = kubernetes(facts, chosen)

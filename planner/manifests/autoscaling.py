@@ -1,4 +1,4 @@
-"""KEDA's ScaledObject: the planned load of one replica as the figure that a replica is added for."""
+"""KEDA's ScaledObject: the plan's own autoscaler, or the planned load of a replica as what one is added for."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from itertools import pairwise
 from planner.manifests.facts import Facts
 from planner.manifests.monitoring import instance_matcher
 from planner.manifests.naming import Object, metadata
+from planner.manifests.planned_scaler import LEAST_THRESHOLD, TOLERANCE, planned_scaling, unsaid
 from planner.manifests.replicas import COMPONENT as REPLICAS
 from planner.manifests.settings import Settings
 from planner.manifests.watching import fleet_labels, prometheus_url
 from planner.units import S_PER_HOUR
 
 COMPONENT = "autoscaling"
+LEFT_OUT = "fleet.autoscaler: not rendered, so the whole fleet is on all day; the plan's cost is that of its autoscaler"
 POLL_S = 15
-TOLERANCE = 0.1  # within which Kubernetes' autoscaler does nothing
 LEAST_WINDOW_S, MOST_WINDOW_S, MOST_PERIOD_S = 300, 3600, 1800  # the upper ones are Kubernetes' own
-LEAST_THRESHOLD = 0.001  # KEDA counts in thousandths
 
 
 def least_replicas(facts: Facts) -> int:
@@ -51,12 +51,41 @@ def spare_requests(facts: Facts) -> float:
     return facts.spare_replicas * (1 + TOLERANCE) * threshold(facts)
 
 
-def scaled_object(facts: Facts, name: str, settings: Settings) -> Object:
-    """The autoscaler, held at the plan's size by an annotation unless `settings.autoscale`.
+def runs(facts: Facts, settings: Settings) -> bool:
+    """Whether an autoscaler is to be at work: the plan's cost is of one, or it was asked for."""
+    wanted = settings.autoscale or facts.scaler is not None
+    return wanted and facts.open_demand and "autoscaling" not in settings.without
 
-    What was priced is a fleet of that size all day; an autoscaler that nobody asked for would run another one.
+
+def notes(facts: Facts, settings: Settings) -> list[str]:
+    """What a plan with an autoscaler is to know of the rendered one."""
+    if facts.scaler is None:
+        return []
+    if not runs(facts, settings):
+        return [LEFT_OUT]
+    return unsaid(facts.scaler)
+
+
+def scaled_object(facts: Facts, name: str, settings: Settings) -> Object:
+    """The autoscaler that the plan's cost is of, `fleet.autoscaler`; else one that is made of the planned load.
+
+    The latter is held at the plan's size by an annotation unless `settings.autoscale`: what was priced is a fleet of
+    that size all day; an autoscaler that nobody asked for would run another one.
     """
     where = instance_matcher(name, REPLICAS, fleet_labels(facts, settings).get("namespace"))
+    if facts.scaler is None:
+        return _of_load(facts, name, settings, where)
+    found = planned_scaling(facts, facts.scaler, prometheus_url(facts, settings), where)
+    notes = {"planned": "fleet.autoscaler, as the plan simulated it"}
+    otherwise = unsaid(facts.scaler)
+    if otherwise:
+        notes["otherwise"] = "; ".join(otherwise)
+    made = metadata(name, COMPONENT, suffix="replicas", notes=notes)
+    return _object(made, name, found.least, found.most, found.behavior, found.triggers, facts)
+
+
+def _of_load(facts: Facts, name: str, settings: Settings, where: str) -> Object:
+    """Made of the planned load of one replica."""
     query = f"sum(vllm:num_requests_running{{{where}}}) + sum(vllm:num_requests_waiting{{{where}}})"
     if facts.spare_replicas:
         query += f" + {spare_requests(facts):.3f}"
@@ -89,20 +118,28 @@ def scaled_object(facts: Facts, name: str, settings: Settings) -> Object:
             "ignoreNullValues": "false",
         },
     }
+    return _object(made, name, least_replicas(facts), facts.replicas, behavior, [trigger], facts)
+
+
+def _object(
+    made: Object, name: str, least: int, most: int, behavior: Object, triggers: list[Object], facts: Facts
+) -> Object:
+    """The ScaledObject about triggers and bounds; without figures KEDA falls back to the planned fleet."""
+    spec: Object = {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{name}-{REPLICAS}"},
+        "minReplicaCount": least,
+        "maxReplicaCount": most,
+        "pollingInterval": POLL_S,
+        "cooldownPeriod": max(LEAST_WINDOW_S, math.ceil(facts.startup_s)),
+    }
+    if any(trigger["type"] != "cron" for trigger in triggers):  # a clock always has a figure
+        spec["fallback"] = {"failureThreshold": 4, "replicas": facts.replicas}
+    spec["advanced"] = {"horizontalPodAutoscalerConfig": {"behavior": behavior}}
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
         "metadata": made,
-        "spec": {
-            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": f"{name}-{REPLICAS}"},
-            "minReplicaCount": least_replicas(facts),
-            "maxReplicaCount": facts.replicas,
-            "pollingInterval": POLL_S,
-            "cooldownPeriod": max(LEAST_WINDOW_S, start_s),
-            "fallback": {"failureThreshold": 4, "replicas": facts.replicas},
-            "advanced": {"horizontalPodAutoscalerConfig": {"behavior": behavior}},
-            "triggers": [trigger],
-        },
+        "spec": spec | {"triggers": triggers},
     }
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import msgspec
 
 from planner.errors import DataFileError, MisfitError
-from planner.manifests.plan_shape import EngineFacts, MonitorFacts, PlanDocument
+from planner.manifests.plan_shape import EngineFacts, MonitorFacts, PlanDocument, ScalerFacts
 from planner.manifests.scenario_files import ScenarioFile, read_files, with_names
+from planner.units import HOURS_PER_DAY
 
 SCHEMA_VERSION = 1
 _WRITES = "`planner plan SCENARIO --out FILE` writes one"
@@ -42,6 +43,7 @@ class Facts:
     room: int | None  # fleet.admission: requests that a replica may have in hand
     samples: int  # most answers that one call of the scenario's asks for
     retry: bool  # fleet.retry
+    scaler: ScalerFacts | None  # fleet.autoscaler, which the plan's cost is of
     engine: EngineFacts
     open_demand: bool
     peak_qps: float | None
@@ -115,6 +117,7 @@ def _facts(plan: PlanDocument, document: dict[str, Any], files: tuple[ScenarioFi
         room=scenario.fleet.admission.max_requests_per_replica if scenario.fleet.admission else None,
         samples=max((stage.samples for stage in scenario.query.stages), default=1),
         retry=scenario.fleet.retry,
+        scaler=scenario.fleet.autoscaler,
         engine=fleet.engine,
         open_demand=isinstance(scenario.traffic.arrivals, str) or "gamma" in scenario.traffic.arrivals,
         peak_qps=scenario.traffic.peak_qps,
@@ -160,6 +163,9 @@ def _check(facts: Facts, where: str) -> None:
             "nodes needs LeaderWorkerSet or Ray, which is not rendered"
         )
         raise MisfitError(key, facts.gpus_per_replica, rule, f"at most {facts.gpus_per_node} GPUs a replica")
+    if facts.scaler is not None and (facts.scaler.target is None) == (len(facts.scaler.schedule) != HOURS_PER_DAY):
+        key = f"{where}: scenario.fleet.autoscaler"
+        raise DataFileError(key, None, f"has neither a target nor a schedule of {HOURS_PER_DAY} hours; plan again")
     for name, value in (("model.name", facts.model), ("model.hf_repo", facts.hf_repo)):
         if value is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", value):
             raise DataFileError(f"{where}: {name}", value, "is no name of a model; plan again")

@@ -36,7 +36,7 @@ def kubernetes(facts: Facts, settings: Settings) -> Manifests:
     notes = [*watching.notes(facts, settings), *haproxy.admission_notes(facts, router.routers(facts))]
     made = [
         replicas.pods_service(name),
-        replicas.deployment(facts, name, settings),
+        replicas.deployment(facts, name, settings, autoscaled=autoscaling.runs(facts, settings)),
         replicas.disruption_budget(facts, name),
         *router.objects(facts, name),
     ]
@@ -45,6 +45,7 @@ def kubernetes(facts: Facts, settings: Settings) -> Manifests:
             made.append(autoscaling.scaled_object(facts, name, settings))
         else:
             notes.append("no autoscaler: the demand is closed, offline or a trace, which has no load to follow")
+    notes += autoscaling.notes(facts, settings)
     if "exporter" not in settings.without:
         made += exporter.objects(facts, name, settings)
     if "monitoring" not in settings.without:
@@ -78,13 +79,12 @@ def _monitoring(facts: Facts, name: str, settings: Settings) -> list[Object]:
 
 def rule_groups(facts: Facts, settings: Settings, selector: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
     """The alerts of this plan, on the series that carry the labels of `selector`."""
-    follows_load = settings.autoscale and facts.open_demand and "autoscaling" not in settings.without
     return alert_groups(
         facts.limits,
         selector=selector,
         spare_replicas=facts.spare_replicas,
         blind_s=max(BLIND_S, BLIND_INTERVALS * facts.monitor_interval_s),
-        missing=missing_of_load if follows_load else missing_of_plan,
+        missing=missing_of_load if autoscaling.runs(facts, settings) else missing_of_plan,
     )
 
 

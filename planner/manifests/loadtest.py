@@ -52,8 +52,11 @@ def chosen_scenario(facts: Facts) -> dict[str, Any]:
     scenario["engine"] = {key: value for key, value in msgspec.to_builtins(facts.engine).items() if value is not None}
     if scenario["engine"]["quantization"] == "int4":  # a checkpoint's own format, which a scenario calls auto
         scenario["engine"]["quantization"] = "auto"
-    fleet = {key: value for key, value in scenario.get("fleet", {}).items() if key != "autoscaler"}  # one moment's load
+    # A load test is one moment's load, the peak's: nothing in it follows the hours.
+    fleet = {key: value for key, value in scenario.get("fleet", {}).items() if key != "autoscaler"}
     scenario["fleet"] = {**fleet, "routing": facts.routing, "replicas": facts.replicas}
+    if facts.peak_qps is not None:
+        scenario["traffic"] = {key: value for key, value in scenario["traffic"].items() if key != "rates"}
     return scenario
 
 

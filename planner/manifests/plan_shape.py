@@ -96,7 +96,27 @@ class _Admission(msgspec.Struct):
     max_requests_per_replica: Count
 
 
+class TargetFacts(msgspec.Struct):
+    """`scenario.fleet.autoscaler.target`: one of these, for each replica."""
+
+    queue: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
+    utilisation: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    requests: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None = None
+
+
+class ScalerFacts(msgspec.Struct):
+    """`scenario.fleet.autoscaler`: a target, or a schedule of 24 counts."""
+
+    target: TargetFacts | None = None
+    schedule: Annotated[tuple[Replicas, ...], msgspec.Meta(max_length=24)] = ()
+    interval_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 15.0
+    scale_down_delay_s: NotNegative = 300.0
+    max_replicas: Replicas | None = None
+    tolerance: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
+
+
 class _Settings(msgspec.Struct):
+    autoscaler: ScalerFacts | None = None
     admission: _Admission | None = None
     retry: bool = True
     min_replicas: Replicas = 1

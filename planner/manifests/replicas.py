@@ -102,8 +102,8 @@ def resources(facts: Facts, settings: Settings, *, quantised_on_load: bool) -> O
     return {"requests": requests | gpus, "limits": gpus}
 
 
-def deployment(facts: Facts, name: str, settings: Settings) -> Object:
-    """vLLM's replicas, as many as the plan says.
+def deployment(facts: Facts, name: str, settings: Settings, *, autoscaled: bool) -> Object:
+    """vLLM's replicas, as many as the plan says; `autoscaled`: from there on an autoscaler says how many.
 
     Their number stands here with an autoscaler too: left out, applying this over a fleet whose number was applied
     before takes the field's only owner away, and Kubernetes makes one replica of it. So an apply begins with the whole
@@ -170,7 +170,7 @@ def deployment(facts: Facts, name: str, settings: Settings) -> Object:
             f"no spare was planned: an update needs {facts.gpus_per_replica} more GPUs for a while"
         )
     shown = {"vllm-capacity-planner/arguments": checksum("\0".join(arguments))}
-    if settings.autoscale and "autoscaling" not in settings.without and facts.open_demand:
+    if autoscaled:
         notes["replicas"] = (
             "the whole fleet, with which an apply begins: the autoscaler takes it from there. Once it has scaled, take "
             "spec.replicas out by a patch of your own, and an apply leaves the number alone"
