@@ -6,6 +6,7 @@ GIB = 2**30  # bytes in one GiB
 MS_PER_S = 1000.0
 S_PER_HOUR = 3600.0
 HOURS_PER_DAY = 24
+MOST_DAYS = 7  # that one run goes through, and after which a file's rates begin anew at the latest
 TOKENS_PER_PRICE = 1_000_000  # list prices are per million tokens
 DAYS_PER_YEAR = 365
 MONTHS_PER_YEAR = 12

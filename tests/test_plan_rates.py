@@ -82,6 +82,47 @@ def test_a_plan_sizes_the_peak_and_bills_the_mean_day(tmp_path: Path) -> None:
     assert "the peak is its highest step" in said["source"]
 
 
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([(0, 0), (3600, 4)], "has 0 queries/s at 00:00, the mean of its days: every hour"),
+        (
+            [(0, 4), (21_600, 0), (43_200, 2)],
+            "has 0 queries/s at 06:00, the mean of its days, and as few in 5 more hours",
+        ),
+        ([(0, 2000), (82_800, 0.001)], "has 0.001 queries/s at 23:00"),
+    ],
+)
+def test_an_hour_that_nobody_asks_in_is_refused_by_the_file(
+    tmp_path: Path, rows: list[tuple[float, float]], says: str
+) -> None:
+    with pytest.raises(DataFileError) as caught:
+        plan(written(tmp_path, rows), requests=2000, worlds=0)
+    assert ("traffic.rates.file", str(tmp_path / "rates.csv")[-59:]) == (
+        caught.value.key,
+        str(caught.value.value)[-59:],
+    )
+    assert says in str(caught.value)
+    nearest = str(caught.value.nearest)
+    assert nearest.endswith("simulate --days runs the file as it is")
+    least_qps = float(nearest.split(maxsplit=1)[0])
+    mended = peak_and_day(written(tmp_path, [(at, max(qps, least_qps)) for at, qps in rows])).traffic
+    assert pytest.approx(least_qps) == min(mended.day) * (mended.peak_qps or 0.0), "the choice it names is taken"
+
+
+def test_a_quiet_hour_of_one_day_is_no_empty_hour_of_the_mean_day(tmp_path: Path) -> None:
+    found = peak_and_day(written(tmp_path, [(0, 4), (3600, 0), (7200, 4), (DAY_S, 2), (DAY_S + 60, 2)])).traffic
+    assert pytest.approx((0 + 2) / 2 / 4) == found.day[1]
+
+
+def test_a_row_that_closes_the_record_changes_no_query(tmp_path: Path) -> None:
+    rows = [(0, 2), (43_200, 4)]
+    without = peak_and_day(written(tmp_path, rows)).traffic
+    for qps in (4, 0, 9):
+        closed = peak_and_day(written(tmp_path, [*rows, (DAY_S, qps)])).traffic
+        assert (without.peak_qps, without.day) == (closed.peak_qps, closed.day)
+
+
 def test_readers_of_the_plan_need_no_file(tmp_path: Path) -> None:
     document = json.loads(json.dumps(answer(written(tmp_path, TWO_DAYS))))
     (tmp_path / "rates.csv").unlink()

@@ -11,7 +11,7 @@ import pytest
 from planner.cli.options import changes_of
 from planner.errors import DataFileError, ScenarioError
 from planner.scenario import GammaArrivals, Scenario
-from planner.workload import Rates, build_load, open_arrivals, rates_of, varied_arrivals
+from planner.workload import Rates, build_load, closing_row, open_arrivals, rates_of, varied_arrivals
 
 DAY = tuple([0.25] * 6 + [1.0] * 12 + [0.5] * 6)
 
@@ -118,12 +118,36 @@ def test_a_load_of_varied_arrivals_has_the_token_counts_of_an_even_one():
         (["0,2", "43200,4"], 2, ([2.0] * 12 + [4.0] * 12) * 2, "after its last day it begins anew"),
         (["0,2", "86400,4"], 3, [2.0] * 24 + [4.0] * 24 + [2.0] * 24, "two days, and the first again"),
         (["0,2", "86400,4"], 1, [2.0] * 24, "what comes after the days that are asked for is left out"),
+        (["0,2", "43200,4", "86400,4"], 2, ([2.0] * 12 + [4.0] * 12) * 2, "a last row at the day's end closes it"),
+        (
+            ["0,2", "43200,4", "86400,0"],
+            2,
+            ([2.0] * 12 + [4.0] * 12) * 2,
+            "its rate is not used, 0 no more than others",
+        ),
+        (["0,2", "43200,4", "86400,1", "90000,3"], 2, [2.0] * 12 + [4.0] * 12 + [1.0] + [3.0] * 23, "not the last"),
+        (["0,2", "43200,4", "172800,9"], 3, ([2.0] * 12 + [4.0] * 36) + [2.0] * 12 + [4.0] * 12, "closes the second"),
+        (["0,1", "604800,5"], 7, [1.0] * 168, "at the end of seven days a row closes them always"),
     ],
 )
 def test_rates_are_read_from_a_file(tmp_path, rows, days, by_hour, because):
     (tmp_path / "rates.csv").write_text("\n".join(["seconds,qps", *rows]), encoding="utf-8")
     given = scenario(tmp_path, rates={"file": "rates.csv"})
     assert by_hour == rates_of(given, days).by_hour().tolist(), because
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["0,2", "43200,4", "86400,9"], "its last row, at 86400 s, closes the record: its 9 queries/s are not used"),
+        (["0,2", "86400,4"], ""),
+        (["0,2", "43200,4"], ""),
+    ],
+)
+def test_a_row_that_closes_the_record_is_told(tmp_path, rows, said):
+    (tmp_path / "rates.csv").write_text("\n".join(["seconds,qps", *rows]), encoding="utf-8")
+    assert (said and f"rates.csv: {said}") == closing_row(scenario(tmp_path, rates={"file": "rates.csv"}))
+    assert "" == closing_row(scenario(peak_qps=2.0, day=DAY))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +160,9 @@ def test_rates_are_read_from_a_file(tmp_path, rows, days, by_hour, because):
         ("seconds,qps\n0,nan\n", "line 2: qps is 'nan'"),
         ("seconds,qps\n0,many\n", "line 2: qps is 'many'"),
         ("seconds,qps\n0,1\n1e9,1\n", "line 3: seconds is '1e9', not a number from 0 to 604800"),
+        ("seconds,qps\n0,1\n604800,1\n604801,1\n", "line 4: seconds is '604801', not a number from 0 to 604800"),
         ("seconds,qps\n0,0\n60,0\n", "all rates are 0"),
+        ("seconds,qps\n0,0\n60,0\n86400,3\n", "all rates are 0"),
         ("seconds,rate\n0,1\n", "has no column qps"),
         ("seconds,qps\n", "holds a header but no rows"),
         ("", "is empty"),

@@ -9,6 +9,7 @@ import click
 
 from planner.cli.options import OutputFile, check_length, read_scenario, scenario_options, seconds
 from planner.cli.output import compile_note, json_text, progress_bar, progress_lines, warn_of, write_file
+from planner.units import MOST_DAYS
 
 if TYPE_CHECKING:
     from planner.deployment import Simulation
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 TABLE, PICTURES = ".parquet", (".png", ".svg")
 INTERVALS = 240
-MOST_DAYS = 7  # as `planner.workload` has it, which is not loaded for a page of help
 
 
 @click.command(short_help="One fleet under one load.")

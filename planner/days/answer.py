@@ -18,7 +18,9 @@ from planner.deployment import (
     only_candidate,
     warnings_document,
 )
+from planner.deployment.autoscaled import beyond_max_gpus, blinded
 from planner.deployment.collapse import hours_warnings
+from planner.deployment.day_rows import few_queries_note
 from planner.deployment.days import MOST_WHOLE, DaysRun, at_rate, run_days
 from planner.deployment.no_effect import no_effect
 from planner.errors import ScenarioError, UnsupportedError
@@ -28,9 +30,10 @@ from planner.response_cache import KEY as CACHE
 from planner.scenario import Scenario
 from planner.simulation.autoscaler import Wishes
 from planner.simulation.day_bins import BIN_ERROR
+from planner.sizing.autoscaled import scaled_origins
 from planner.summary.days import days_text
-from planner.units import S_PER_HOUR
-from planner.workload import MOST_DAYS, Reaching, rates_of, reaching
+from planner.units import MOST_DAYS, S_PER_HOUR
+from planner.workload import Reaching, closing_row, rates_of, reaching
 
 WAYS = {
     "streams": "each replica's share of the traffic drawn for itself, all of it simulated",
@@ -77,6 +80,7 @@ def simulate_days(scenario: Scenario, *, days: int, seed: int = 0, progress: Pro
     if deployment.candidate.ranks_in_step > 1:
         rule = "data-parallel ranks that share experts beside --days are not supported yet"
         raise UnsupportedError("engine.data_parallel_size", deployment.candidate.ranks_in_step, rule, "1")
+    _refuse_beyond_gpus(scenario, deployment)
     run = run_days(deployment, scenario, rates, seed, report)
     price = priced(deployment.candidate.gpu, busiest)
     perfect = perfect_scaler(deployment, scenario, load, seed, report)
@@ -98,6 +102,7 @@ def simulate_days(scenario: Scenario, *, days: int, seed: int = 0, progress: Pro
             *warnings_document([deployment]),
             *no_effect(scenario, [deployment], "days"),
             *hours_warnings(run.rows, seed),
+            *blinded(scenario, deployment.config.max_num_seqs),
         ],
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
         "fleet": fleet_document(deployment, most),
@@ -112,11 +117,21 @@ def simulate_days(scenario: Scenario, *, days: int, seed: int = 0, progress: Pro
         "notes": [
             f"simulated: {WAYS[run.way]}",
             BINNED if run.way != "samples" else SAMPLED,
+            *few_queries_note(run.rows),
+            *([unused] if (unused := closing_row(scenario)) else []),
             *_remarks(scenario, run.wishes),
         ],
         "provenance": [row.as_dict() for row in _provenance(deployment, scenario, load, most, price.provenance)],
     }
     return Days(document)
+
+
+def _refuse_beyond_gpus(scenario: Scenario, deployment: Deployment) -> None:
+    """Raise ScenarioError for an autoscaler that may have more replicas than `fleet.max_gpus` holds."""
+    scaler, max_gpus, each = scenario.fleet.autoscaler, scenario.fleet.max_gpus, deployment.gpus_per_replica
+    rule = "" if scaler is None else beyond_max_gpus(max_gpus, each, scaler.most)
+    if scaler is not None and rule:
+        raise ScenarioError("fleet.max_gpus", max_gpus, rule, str(scaler.most * each))
 
 
 def _most_replicas(scenario: Scenario) -> int:
@@ -142,13 +157,7 @@ def _origins(scenario: Scenario) -> list[Provenance]:
     """What is taken for granted of days and of autoscalers."""
     hourly = "each hour's load is even: the rate steps from hour to hour" if scenario.traffic.rates is None else ""
     rows = [Provenance("traffic.day", "assumed", hourly, errs="optimistic")] if hourly else []
-    if scenario.fleet.autoscaler is not None:
-        limits = "as many pods as wanted start and stop at once, and a node with free GPUs is always there"
-        rows.append(Provenance("fleet.autoscaler", "assumed", limits, errs="optimistic"))
-        if "startup_s" not in scenario.fleet.model_fields_set:
-            value = f"{scenario.fleet.startup_s:g} s"
-            rows.append(Provenance("fleet.startup_s", "assumed", "not given", value, errs="unknown"))
-    return rows
+    return [*rows, *scaled_origins(scenario)]
 
 
 def _remarks(scenario: Scenario, wishes: Wishes) -> list[str]:
@@ -228,6 +237,7 @@ def _totals(rows: list[dict[str, Any]], basis: Basis, run: DaysRun) -> dict[str,
         "goodput_share": good / queries if queries else None,
         "goodput_rps": good / (len(rows) * S_PER_HOUR),
         "slo_hours_share": sum(judged) / len(judged) if judged else None,
+        "few_queries_hours": sum(bool(row["few_queries"]) for row in rows),
         "mean_replicas": sum(row["replicas"]["mean"] for row in rows) / len(rows),
         "peak_replicas": max(row["replicas"]["max"] for row in rows),
         "mean_paid_replicas": sum(row["paid_replicas"] for row in rows) / len(rows),

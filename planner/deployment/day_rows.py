@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +14,12 @@ from planner.simulation.day_bins import BIN_FLOOR_S, BIN_WIDTH, BINS, METRICS, H
 from planner.simulation.day_streams import DayFold
 from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome
+from planner.specs import Limit
+from planner.summary.words import plural
 from planner.units import MS_PER_S, S_PER_HOUR
 
 SHOWN: tuple[tuple[str, float | None], ...] = (("mean", None), ("p50", 50.0), ("p99", 99.0))
+LEAST_OF_MEAN = 30  # queries: a mean of fewer is moved by any one of them
 
 
 def folded_row(
@@ -29,7 +34,7 @@ def folded_row(
     for limit in scenario.slo:
         value = statistic_ms(bins, gaps, hour, limit.metric, limit.percentile)
         met = lost == 0 if value is None else value <= limit.limit_ms
-        checks.append(_check(limit.key, limit.limit_ms, value, None, met))
+        checks.append(_check(limit, value, None, met))
     figures: dict[str, Any] = {
         f"{metric}_ms": {name: statistic_ms(bins, gaps, hour, metric, at) for name, at in SHOWN}
         for metric in ("ttft", "tpot", "itl", "e2e")
@@ -45,6 +50,7 @@ def folded_row(
         **_with_hits(fold.bins, hour, scenario, hit_share),
         "slo": checks,
         "slo_met": all(check["met"] for check in checks) if checks else None,
+        "few_queries": few_queries(checks, round(queries), round(queries - lost)),
         "goodput_share": float(bins.good[hour]) / queries if queries else None,
         "utilisation": float(fold.busy_s[hour]) / paid_s if paid_s else None,
         "replicas": {
@@ -91,10 +97,41 @@ def mixed_bins(
     return found
 
 
-def _check(key: str, limit_ms: float, value: float | None, error_ms: float | None, met: bool) -> dict[str, Any]:
+def least_queries(limit: Limit) -> int:
+    """Answered queries that the figure of a limit needs: 1 ÷ (1 − p) for the p-th percentile, which of fewer is the
+    slowest query itself; `LEAST_OF_MEAN` for a mean.
+    """
+    return LEAST_OF_MEAN if limit.percentile is None else math.ceil(round(100.0 / (100.0 - limit.percentile), 6))
+
+
+def few_queries(checks: Sequence[dict[str, Any]], queries: int, answered: int) -> list[str]:
+    """Keys of the limits that an hour is judged by on fewer answered queries than they need; none where nobody came."""
+    return [check["key"] for check in checks if queries and answered < check["least_queries"]]
+
+
+def few_queries_note(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A line about the hours with `few_queries`; none where there are none."""
+    hours = [row for row in rows if row["few_queries"]]
+    if not hours:
+        return []
+    keys = {key for row in hours for key in row["few_queries"]}
+    needs = ", ".join(f"{check['key']}: {check['least_queries']}" for check in hours[0]["slo"] if check["key"] in keys)
+    return [
+        f"in {len(hours)} of {plural(len(rows), 'hour')} fewer queries were answered than a limit needs to be judged "
+        f"by ({needs}): they count as judged, but whether they hold is chance in good part (few_queries)"
+    ]
+
+
+def _check(limit: Limit, value: float | None, error_ms: float | None, met: bool) -> dict[str, Any]:
     """A limit in one hour; `error_ms` is half the 95 % interval of batch means, None where the whole hour was run."""
-    finite = None if value is None or not np.isfinite(value) else value
-    return {"key": key, "limit_ms": limit_ms, "value_ms": finite, "error_ms": error_ms, "met": met}
+    return {
+        "key": limit.key,
+        "limit_ms": limit.limit_ms,
+        "value_ms": None if value is None or not np.isfinite(value) else value,
+        "error_ms": error_ms,
+        "met": met,
+        "least_queries": least_queries(limit),
+    }
 
 
 def sampled_row(
@@ -103,13 +140,13 @@ def sampled_row(
     """An hour of `queries` queries as its sample has it, `load` under `steady`; each judged figure with its error."""
     figures = outcome.figures
     share = 1.0 - figures["failed"] / max(figures["queries"], 1)
-    checks = []
+    checks, limits = [], {limit.key: limit for limit in steady.slo}
     for check in outcome.checks:
         value = check.value_ms
         upper = check.upper_ms
         error = None if value is None or upper is None or not np.isfinite(upper) else upper - value
         met = not outcome.saturated and (check.met if value is None else value <= check.limit_ms)
-        checks.append(_check(check.key, check.limit_ms, value, error, bool(met)))
+        checks.append(_check(limits[check.key], value, error, bool(met)))
     shown = {
         name: None if figures[name] is None else {key: figures[name][key] for key, _ in SHOWN}
         for name in ("ttft_ms", "tpot_ms", "itl_ms", "e2e_ms")
@@ -127,9 +164,28 @@ def sampled_row(
         },
         "slo": checks,
         "slo_met": all(check["met"] for check in checks) if checks else None,
+        "few_queries": few_queries(checks, figures["queries"], figures["queries"] - figures["failed"]),
         "saturated": outcome.saturated,
         "goodput_share": figures["goodput_share"],
         "utilisation": figures["utilisation"],
         "replicas": {"mean": float(replicas), "min": replicas, "max": replicas},
         "paid_replicas": float(replicas),
+    }
+
+
+def empty_row(sampled: dict[str, Any]) -> dict[str, Any]:
+    """An hour in which nobody asks, with the keys of a sampled one of the same fleet: nothing runs, all limits hold."""
+    checks = [{**check, "value_ms": None, "error_ms": None, "met": True} for check in sampled["slo"]]
+    counts = [key for key in ("queries", "answered", "simulated", "rejected") if key in sampled]
+    return {
+        **dict.fromkeys(sampled),
+        **dict.fromkeys(counts, 0),
+        "whole": True,
+        "slo": checks,
+        "slo_met": True if checks else None,
+        "few_queries": [],
+        "saturated": False,
+        "utilisation": 0.0,
+        "replicas": sampled["replicas"],
+        "paid_replicas": sampled["paid_replicas"],
     }

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from planner.deployment.autoscaled import refuse_scaled_ranks, refuse_scaled_sessions
 from planner.deployment.collapse import session_pause, with_pause
-from planner.deployment.day_rows import folded_row, sampled_row
+from planner.deployment.day_rows import empty_row, folded_row, sampled_row
 from planner.deployment.failures import control_of
 from planner.deployment.runs import (
     FULL_SPANS,
@@ -171,13 +172,8 @@ def _way(deployment: Deployment, scenario: Scenario, load: Reaching) -> Way:
 
 
 def _refuse_beside_scaler(deployment: Deployment, scenario: Scenario, calls: float, rates: Rates) -> None:
-    if scenario.session is not None:
-        rule = "sessions of several turns beside fleet.autoscaler are not supported yet"
-        raise UnsupportedError("query.stages[0].turns", scenario.session.turns, rule, "1")
-    ranks = deployment.candidate.options.data_parallel_size
-    if ranks > 1:
-        rule = "several ranks beside fleet.autoscaler are not supported yet"
-        raise UnsupportedError("engine.data_parallel_size", ranks, rule, "1")
+    refuse_scaled_sessions(scenario)
+    refuse_scaled_ranks(deployment.candidate.options.data_parallel_size)
     if calls > MOST_WHOLE:
         days = rates.end_s / S_PER_HOUR / 24
         fit = int(days * MOST_WHOLE / calls)
@@ -206,15 +202,13 @@ def _load(deployment: Deployment, scenario: Scenario, load: Reaching, among: int
 
 
 def _samples(deployment: Deployment, scenario: Scenario, load: Reaching, seed: int, progress: Progress) -> DaysRun:
-    """Hours of one rate and hit rate are one run: they differ by chance alone."""
+    """Hours of one rate and hit rate are one run: they differ by chance alone. Those without load need none."""
     by_hour, replicas = load.users.by_hour(), scenario.fleet.replicas or 1
-    if not by_hour.all():
-        raise UnsupportedError("traffic.rates", "0 qps in an hour", "an hour without load cannot be sampled")
     width = sum(stage.calls * stage.samples for stage in scenario.query.stages)
     # Rounded: what differs in the last bit alone is one run.
-    hits = np.abs(np.round(1.0 - load.share_by_hour(), 12))
+    hits = np.abs(np.round(1.0 - np.nan_to_num(load.share_by_hour(), nan=1.0), 12))
     hours = [(float(f"{qps:.12g}"), float(hit)) for qps, hit in zip(by_hour, hits, strict=True)]
-    levels = sorted(set(hours), key=lambda level: level[0] * (1.0 - level[1]))
+    levels = sorted({level for level in hours if level[0] > 0}, key=lambda level: level[0] * (1.0 - level[1]))
     known: dict[tuple[float, float], dict[str, Any]] = {}
     _, idle = idle_outcome(deployment, at_rate(scenario, *levels[-1]), IDLE_QUERIES, seed)
     for number, (qps, hit_rate) in enumerate(levels):
@@ -229,4 +223,5 @@ def _samples(deployment: Deployment, scenario: Scenario, load: Reaching, seed: i
         row = sampled_row(outcome, steady, sample, replicas, reaching_queries, whole)
         known[qps, hit_rate] = row | with_pause(session_pause(deployment, steady, sample, outcome, replicas, seed))
         progress("simulating hours", number + 1, len(levels))
+    known |= {level: empty_row(row) for level in hours if level[0] == 0}
     return DaysRun("samples", [{"hour": hour} | known[level] for hour, level in enumerate(hours)], None)

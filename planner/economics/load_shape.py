@@ -86,7 +86,7 @@ def load_shape(size: Size, prices: Prices, demand: Demand) -> LoadShape:
     static_hours = float(gpus * HOURS_PER_DAY)
     following_hours = hours * size.gpus_per_replica
     return LoadShape(
-        static=Static(static_hours, _static_usd(gpus, prices)),
+        static=Static(static_hours, static_usd_per_day(gpus, prices)),
         following=Following(
             gpu_hours=following_hours,
             usd_per_day=following_usd(size, prices, booked),
@@ -114,7 +114,8 @@ def _booked(needed: Sequence[int], startup_h: float) -> list[tuple[int, float]]:
     return pieces
 
 
-def _static_usd(gpus: int, prices: Prices) -> float | None:
+def static_usd_per_day(gpus: int, prices: Prices) -> float | None:
+    """What so many GPUs, on all day, cost without retrieval; None without a GPU price."""
     if prices.gpu_hour_usd is None:
         return None
     return HOURS_PER_DAY * usd_per_hour(gpus, prices.gpu_hour_usd, prices.compute_share, prices.staff_usd_per_year)

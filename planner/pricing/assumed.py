@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from planner.provenance import Provenance
 from planner.scenario import Scenario
+from planner.workload import closing_row
 
 
 def assumed_demand(scenario: Scenario) -> Iterator[Provenance]:
@@ -15,6 +16,7 @@ def assumed_demand(scenario: Scenario) -> Iterator[Provenance]:
     if traffic.rates is not None:
         file, told = PurePath(traffic.rates.file).name, traffic.peak_qps is None
         why = f"{file}: the peak is its highest step, the day the mean of its days, hour by hour"
+        why += f"; {unused}" if told and (unused := closing_row(scenario)) else ""
         beside = f"{file}: not read, the peak and the day beside it stand"
         yield Provenance("traffic.rates", "assumed", why if told else beside, errs="unknown")
     elif traffic.peak_qps is None:

@@ -139,7 +139,8 @@ class RateFile(Section):
     """Arrival rates by the time of the day, from a CSV file with the columns `seconds` and `qps`."""
 
     file: Text
-    """Path, relative to the scenario file. A rate holds until the next row's, the last to the end of its day."""
+    """Path, relative to the scenario file. A rate holds until the next row's, the last to the end of its day; a last
+    row at a day's end closes the record."""
 
 
 class Traffic(Section):

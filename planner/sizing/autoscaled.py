@@ -9,8 +9,11 @@ from math import fsum
 from typing import Any
 
 from planner.deployment import Deployment, Progress
+from planner.deployment.autoscaled import refuse_scaled_sessions
+from planner.deployment.day_rows import few_queries_note
 from planner.deployment.days import first_replicas, run_days
-from planner.economics import PaidHours, Prices, committed_replicas, paid_usd_by_hour, usd_per_hour
+from planner.economics import PaidHours, Prices, committed_replicas, paid_usd_by_hour
+from planner.economics.load_shape import static_usd_per_day
 from planner.errors import UnsupportedError
 from planner.provenance import Provenance
 from planner.scenario import Scenario
@@ -73,9 +76,7 @@ def refuse_beside_autoscaler(scenario: Scenario) -> None:
     if scenario.demand != "open":
         rule = "has no hours that fleet.autoscaler could follow: it needs open arrivals (poisson, constant, gamma)"
         raise UnsupportedError("traffic.arrivals", scenario.demand, rule, OFF)
-    if scenario.session is not None:
-        rule = "sessions of several turns beside fleet.autoscaler are not supported yet"
-        raise UnsupportedError("query.stages[0].turns", scenario.session.turns, rule, "1")
+    refuse_scaled_sessions(scenario)
     if scenario.revenue is not None and scenario.revenue.abandonment is not None:
         metric = scenario.revenue.abandonment.metric
         rule = "users leave by the latencies of a fleet of one size: beside fleet.autoscaler it is not supported yet"
@@ -117,7 +118,9 @@ def scaled_day(
 
 
 def scaled_origins(scenario: Scenario) -> list[Provenance]:
-    """What is taken for granted of the autoscaler."""
+    """What is taken for granted of the scenario's autoscaler; nothing without one."""
+    if scenario.fleet.autoscaler is None:
+        return []
     rows = [Provenance("fleet.autoscaler", "assumed", ELASTIC, errs="optimistic")]
     if "startup_s" not in scenario.fleet.model_fields_set:
         value = f"{scenario.fleet.startup_s:g} s"
@@ -129,8 +132,9 @@ def scaled_document(day: ScaledDay, prices: Prices) -> dict[str, Any]:
     """`autoscaler` of a plan. USD are the fleet's alone, without retrieval; None without a GPU price.
 
     {days, peak_replicas, mean_paid_replicas, gpu_hours_per_day, usd_per_day, static {replicas, gpu_hours_per_day,
-    usd_per_day}, slo_hours_share, goodput_share, hours [{hour, rate_qps, queries, paid_replicas, utilisation, slo_met,
-    missed [limits]}], notes}. `static` is the planned fleet on all day, `hours` count on through all days.
+    usd_per_day}, slo_hours_share, few_queries_hours, goodput_share, hours [{hour, rate_qps, queries, paid_replicas,
+    utilisation, slo_met, missed [limits], few_queries [limits]}], notes}. `static` is the planned fleet on all day,
+    `hours` count on through all days, `few_queries` as in a row of `simulate --days`.
     """
     rows, rates = day.rows, day.rates.by_hour()
     judged = [row["slo_met"] for row in rows if row["slo_met"] is not None]
@@ -147,9 +151,10 @@ def scaled_document(day: ScaledDay, prices: Prices) -> dict[str, Any]:
         "static": {
             "replicas": day.planned,
             "gpu_hours_per_day": float(gpus * HOURS_PER_DAY),
-            "usd_per_day": _static_usd(gpus, prices),
+            "usd_per_day": static_usd_per_day(gpus, prices),
         },
         "slo_hours_share": sum(judged) / len(judged) if judged else None,
+        "few_queries_hours": sum(bool(row["few_queries"]) for row in rows),
         "goodput_share": good / queries if queries else None,
         "hours": [
             {
@@ -160,6 +165,7 @@ def scaled_document(day: ScaledDay, prices: Prices) -> dict[str, Any]:
                 "utilisation": row["utilisation"],
                 "slo_met": row["slo_met"],
                 "missed": [check["key"] for check in row["slo"] if not check["met"]],
+                "few_queries": row["few_queries"],
             }
             for row, qps in zip(rows, rates, strict=True)
         ],
@@ -172,11 +178,14 @@ def scaled_warnings(day: ScaledDay, prices: Prices) -> list[str]:
     lines, usd = [], paid_usd_by_hour(prices, day.paid)
     if day.missed:
         worst = sorted({check["key"] for row in day.missed for check in row["slo"] if not check["met"]})
+        few = sum(all(check["met"] or check["key"] in row["few_queries"] for check in row["slo"]) for row in day.missed)
+        thin = f"; {few} of these hours broke them by fewer queries than they need" if few else ""
         lines.append(
             f"fleet.autoscaler: limits break in {len(day.missed)} of {len(day.rows)} hours ({', '.join(worst)}): "
-            f"the plan's {plural(day.planned, 'replica')} hold the peak, and the autoscaler does not always run so many"
+            f"the plan's {plural(day.planned, 'replica')} hold the peak, and the autoscaler does not always run so "
+            f"many{thin}"
         )
-    static = _static_usd(day.planned * day.paid.gpus_per_replica, prices)
+    static = static_usd_per_day(day.planned * day.paid.gpus_per_replica, prices)
     if usd is not None and static is not None and fsum(usd) > static:
         lines.append(
             f"fleet.autoscaler: costs {percent(fsum(usd) / static - 1)} more than the plan's "
@@ -185,14 +194,8 @@ def scaled_warnings(day: ScaledDay, prices: Prices) -> list[str]:
     return lines
 
 
-def _static_usd(gpus: int, prices: Prices) -> float | None:
-    if prices.gpu_hour_usd is None:
-        return None
-    return HOURS_PER_DAY * usd_per_hour(gpus, prices.gpu_hour_usd, prices.compute_share, prices.staff_usd_per_year)
-
-
 def _notes(day: ScaledDay) -> list[str]:
-    lines = [f"begins at midnight with {plural(day.first, 'replica')}", JUDGED, RANKED]
+    lines = [f"begins at midnight with {plural(day.first, 'replica')}", JUDGED, *few_queries_note(day.rows), RANKED]
     turned_away = sum(row.get("rejected", 0) for row in day.rows)
     if turned_away:
         lines.append(f"{plural(turned_away, 'query')} found no room (fleet.admission), and failed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,8 +66,18 @@ class Probe:
         for check in self.outcome.checks:
             value = check.upper_ms if self.full and check.upper_ms is not None else check.value_ms
             if value is not None and value / check.limit_ms > by:
-                worst, by = f"{check.key} {_ms(value)} > {_ms(check.limit_ms)}{on}", value / check.limit_ms
+                known = check.value_ms is None or math.isfinite(check.value_ms)
+                found = f"{_ms(value)} > {_ms(check.limit_ms)}" if known else self._failed()
+                worst, by = f"{check.key} {found}{on}", value / check.limit_ms
         return worst
+
+    def _failed(self) -> str:
+        """Why a limit has no value: failed queries stand above every one."""
+        figures = self.outcome.figures
+        share = figures["failed"] / max(figures["queries"], 1)
+        causes = {"timed_out": "timed out (traffic.timeout_s)", "rejected": "rejected (fleet.admission)"}
+        why = " and ".join(words for key, words in causes.items() if figures.get(key))
+        return f"unbounded: {share:.1%} of the queries fail" + (f", {why}" if why else "")
 
 
 def _ms(value: float) -> str:

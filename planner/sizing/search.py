@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from planner.deployment import Candidate, Deployment, Progress, Rejected, candidates, deploy
+from planner.deployment.autoscaled import beyond_max_gpus, refuse_scaled_ranks
 from planner.economics import Cost, Demand, Prices, demand_at_own_rate, fleet_cost, usd_per_hour
-from planner.errors import PlannerError, UnsupportedError
+from planner.errors import PlannerError
 from planner.pricing import check_rate_cards, priced
 from planner.provenance import Provenance
 from planner.response_cache import day_hits
@@ -167,7 +168,8 @@ def _option(found: Candidate | Rejected, scenario: Scenario, scaled: int | None)
     if isinstance(found, Rejected):
         return found
     try:
-        _refuse_scaled(found, scaled)
+        if scaled is not None:
+            refuse_scaled_ranks(found.options.data_parallel_size)
         price = priced(found.gpu, scenario)
         deployment = deploy(found)
     except PlannerError as error:
@@ -183,18 +185,10 @@ def _option(found: Candidate | Rejected, scenario: Scenario, scaled: int | None)
         beside = f" beside {spare} spare" if spare else ""
         rule = f"does not hold one replica of {deployment.gpus_per_replica} GPUs{beside}"
         return Rejected(found.choice, f"fleet.max_gpus (={scenario.fleet.max_gpus}): {rule}")
-    if scaled is not None and most < scaled:
-        rule = f"does not hold the {scaled} replicas of {deployment.gpus_per_replica} GPUs that the autoscaler may have"
+    rule = "" if scaled is None else beyond_max_gpus(scenario.fleet.max_gpus, deployment.gpus_per_replica, scaled)
+    if rule:
         return Rejected(found.choice, f"fleet.max_gpus (={scenario.fleet.max_gpus}): {rule}")
     return Option(found.choice, deployment, price.prices, price.provenance, min(most, scaled or most), scaled)
-
-
-def _refuse_scaled(found: Candidate, scaled: int | None) -> None:
-    """Raise UnsupportedError for a candidate whose day with an autoscaler cannot be simulated."""
-    ranks = found.options.data_parallel_size
-    if scaled is not None and ranks > 1:
-        rule = "several ranks beside fleet.autoscaler are not supported yet"
-        raise UnsupportedError("engine.data_parallel_size", ranks, rule, "1")
 
 
 def _told(option: Option, size: Size) -> Size:

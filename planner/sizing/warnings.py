@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from planner.deployment import Deployment, warnings_document
+from planner.deployment.autoscaled import blinded
 from planner.deployment.collapse import session_pause, size_warnings
 from planner.deployment.no_effect import no_effect
 from planner.scenario import Scenario
@@ -17,6 +18,7 @@ def plan_warnings(given: Scenario, still: Scenario, seed: int, found: Search, sc
     if found.chosen is not None:
         lines += _collapse(still, seed, found.chosen)
         if scaled is not None:
+            lines += blinded(given, found.chosen.option.deployment.config.max_num_seqs)
             lines += scaled_warnings(scaled, found.chosen.option.prices)
     return lines
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from planner.summary.currency import both, currency_of
+from planner.summary.day_facts import few_words
 from planner.summary.layout import bars, facts, paragraph, section, table
 from planner.summary.words import number, percent, plural
 
@@ -25,9 +26,10 @@ def scaled_sentence(document: Document) -> str:
     missed, judged = _missed(scaled), _judged(scaled)
     if not judged:
         return f"{told}."
+    few = few_words(sum(bool(hour.get("few_queries")) for hour in judged), len(judged))
     if missed:
-        return f"{told}, and the limits BREAK in {len(missed)} of {plural(len(judged), 'hour')}."
-    return f"{told}, and the limits hold in every hour."
+        return f"{told}, and the limits BREAK in {len(missed)} of {plural(len(judged), 'hour')}{few}."
+    return f"{told}, and the limits hold in every hour{few}."
 
 
 def scaled_lines(document: Document) -> list[str]:

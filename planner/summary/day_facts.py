@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from planner.summary.layout import facts
-from planner.summary.words import milliseconds, number, percent, plural, usd
+from planner.summary.words import milliseconds, number, percent, plural, usd, with_limit_names
 
 Document = dict[str, Any]
 
@@ -36,6 +36,13 @@ def worth(document: Document) -> str:
     return f"{told}."
 
 
+def few_words(few: int, judged: int) -> str:
+    """After "the limits hold in …": how many of the judged hours had fewer answered queries than their limits need."""
+    if not few:
+        return ""
+    return f"; {few} of {plural(judged, 'hour')} had fewer queries than a limit needs to be judged by"
+
+
 def _paid(fleet: Document, basis: str) -> str:
     return usd(fleet["usd"]) if basis == "usd" else f"{number(fleet['gpu_hours'])} GPU-hours"
 
@@ -60,7 +67,7 @@ def altogether(document: Document) -> list[str]:
         wanted += f", {number(perfect['gpu_hours'])} GPU-hours"
         wanted += "" if perfect.get("usd") is None else f", {usd(perfect['usd'])}"
     elif perfect.get("reason"):
-        wanted = f"not told: {perfect['reason']}"
+        wanted = f"not told: {with_limit_names(perfect['reason'])}"
     static = perfect.get("static") or {}
     always = ""
     if static:
@@ -74,7 +81,7 @@ def altogether(document: Document) -> list[str]:
             ("fleet", paid + served + (f"; {plural(scalings, 'change')} of size" if scalings else "")),
             ("bill", "no GPU price given" if bill is None else f"{usd(bill)}{each}{bought}"),
             ("cache", _cached(document)),
-            ("rejected", _rejected(totals)),
+            ("rejected", rejected_words(totals)),
             ("perfect", wanted),
             ("static", always),
         ]
@@ -97,8 +104,9 @@ def _cached(document: Document) -> str:
     return told
 
 
-def _rejected(totals: Document) -> str:
+def rejected_words(totals: Document) -> str:
     """Queries that found no room, where there is a limit to it."""
     if totals.get("rejected") is None:
         return ""
-    return f"{plural(totals['rejected'], 'query')} found no room (fleet.admission), and failed"
+    share = f" ({percent(totals['rejected'] / totals['queries'])})" if totals.get("queries") else ""
+    return f"{plural(totals['rejected'], 'query')}{share} found no room (fleet.admission), and failed"

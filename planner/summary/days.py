@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from planner.summary.day_facts import altogether, worth
+from planner.summary.day_facts import altogether, few_words, rejected_words, worth
 from planner.summary.layout import bars, paragraph, section, table
 from planner.summary.origins import definition_lines, origin_lines
 from planner.summary.service import engine_words, warning_lines
@@ -20,6 +20,7 @@ HOUR_COLUMNS = (
     "good: queries that meet every limit themselves",
     "busy: share of the paid time in which the engine works, whatever its batch",
 )
+FEW = "?: judged by fewer answered queries than the limit needs"
 DAY_COLUMNS = ("replicas: serving on average; most: the most at once", "good: queries that meet every limit themselves")
 
 
@@ -59,10 +60,12 @@ def _answer(document: Document, scenario: Document, rows: list[Document]) -> str
     if held is None:
         return f"{model} on {where} over {days}: no limits given (slo), so nothing is judged."
     judged = sum(row.get("slo_met") is not None for row in rows)
+    refused = f" {rejected_words(totals)}." if totals.get("rejected") else ""
+    few = few_words(sum(bool(row.get("few_queries")) for row in rows), judged)
     if held == 1:
-        return f"{model} on {where} over {days}: every limit HOLDS in every hour."
+        return f"{model} on {where} over {days}: every limit HOLDS in every hour{few}.{refused}"
     missed = round((1 - held) * judged)
-    return f"{model} on {where} over {days}: the limits FAIL in {missed} of {judged} hours."
+    return f"{model} on {where} over {days}: the limits FAIL in {missed} of {judged} hours{few}.{refused}"
 
 
 def _course(rows: list[Document]) -> list[str]:
@@ -85,8 +88,8 @@ def _range(values: list[float]) -> str:
 
 def _columns(rows: list[Document]) -> list[str]:
     """What the columns of the hours are; marks only where there are some."""
-    marked = any(row.get("slo_met") is False for row in rows)
-    return _lines((*HOUR_COLUMNS, *(("!: misses its limit",) if marked else ())))
+    marked, few = any(row.get("slo_met") is False for row in rows), any(row.get("few_queries") for row in rows)
+    return _lines((*HOUR_COLUMNS, *(("!: misses its limit",) if marked else ()), *((FEW,) if few else ())))
 
 
 def _lines(words: tuple[str, ...]) -> list[str]:
@@ -120,12 +123,13 @@ def _count(replicas: Document) -> str:
 
 
 def _cell(row: Document, key: str) -> str:
-    """A judged figure with its error where it was sampled, marked where it misses its limit."""
+    """A judged figure with its error where it was sampled, marked where it misses its limit, or few are judged by."""
     for check in row.get("slo") or []:
         if check["key"] == key:
             value = milliseconds(check.get("value_ms"))
             error = f" ± {milliseconds(check['error_ms'])}" if check.get("error_ms") is not None else ""
-            return f"{value}{error}{'' if check.get('met') else ' !'}"
+            few = " ?" if key in (row.get("few_queries") or []) else ""
+            return f"{value}{error}{'' if check.get('met') else ' !'}{few}"
     statistic, metric, _ = key.split("_")
     return milliseconds((row.get(f"{metric}_ms") or {}).get(statistic))
 
@@ -159,6 +163,7 @@ def _missed(rows: list[Document]) -> list[str]:
     for row in missed[:MOST_TOLD]:
         broken = [check for check in row["slo"] if not check.get("met")]
         told = ", ".join(f"{limit_name(check['key'])} {milliseconds(check.get('value_ms'))}" for check in broken)
+        told += f" ({plural(row.get('answered'), 'query')})" if row.get("few_queries") else ""
         good = "" if row.get("goodput_share") is None else f"; {percent(1 - row['goodput_share'])} of the queries miss"
         lines += paragraph(f"day {row['hour'] // HOURS_PER_DAY + 1}, {_clock(row['hour'])}: {told}{good}", "  ", "    ")
     if len(missed) > MOST_TOLD:

@@ -9,17 +9,17 @@ mean day · `traces` recorded loads · `tables` files with rows.
 from planner.workload.arrivals import open_arrivals, unit_gaps
 from planner.workload.build import build_load
 from planner.workload.lengths import draw_tokens
-from planner.workload.rate_day import MOST_DAYS, days_of_rates, peak_and_day, whole_and_mean_day
-from planner.workload.rates import Rates, Reaching, rates_of, reaching, varied_arrivals
+from planner.workload.rate_day import days_of_rates, peak_and_day, whole_and_mean_day
+from planner.workload.rates import Rates, Reaching, closing_row, rates_of, reaching, varied_arrivals
 from planner.workload.sessions import session_span_s, session_warmup, turns_due
 from planner.workload.traces import Recording, read_recording
 
 __all__ = [
-    "MOST_DAYS",
     "Rates",
     "Reaching",
     "Recording",
     "build_load",
+    "closing_row",
     "days_of_rates",
     "draw_tokens",
     "open_arrivals",

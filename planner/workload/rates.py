@@ -24,7 +24,7 @@ from planner.errors import ScenarioError
 from planner.response_cache import step_hits
 from planner.scenario import GammaArrivals, Scenario
 from planner.simulation.load import F64, I64
-from planner.units import HOURS_PER_DAY, S_PER_HOUR
+from planner.units import HOURS_PER_DAY, MOST_DAYS, S_PER_HOUR
 from planner.workload.arrivals import MOST_QUERIES, Arrivals, summed_gaps, unit_gaps
 from planner.workload.tables import csv_chunks, unusable
 
@@ -125,11 +125,20 @@ def rates_of(scenario: Scenario, days: int) -> Rates:
     """
     traffic = scenario.traffic
     if traffic.rates is not None:
-        return _over(_read(scenario.resolve(traffic.rates.file)), days)
+        return _over(_read(scenario.resolve(traffic.rates.file))[0], days)
     if traffic.peak_qps is None:
         raise ScenarioError("traffic.peak_qps", None, "is required, with traffic.day; or give traffic.rates")
     hours = np.arange(HOURS_PER_DAY, dtype=np.float64) * S_PER_HOUR
     return _over(Rates(hours, traffic.peak_qps * np.array(traffic.day), S_PER_DAY), days)
+
+
+def closing_row(scenario: Scenario) -> str:
+    """What of the scenario's file of rates is not used, in words: the rate of a row that closes it; else empty.
+
+    Raises DataFileError for a file that cannot be used.
+    """
+    rates = scenario.traffic.rates
+    return "" if rates is None else _read(scenario.resolve(rates.file))[1]
 
 
 def _over(rates: Rates, days: int) -> Rates:
@@ -140,13 +149,17 @@ def _over(rates: Rates, days: int) -> Rates:
     return Rates(start_s[within], np.tile(rates.qps, times)[within], days * S_PER_DAY)
 
 
-def _read(path: Path) -> Rates:
-    """The steps of a file: seconds ascending from 0, rates from 0 on; its length is rounded up to whole days."""
+def _read(path: Path) -> tuple[Rates, str]:
+    """The steps of a file, and what is not used of it: seconds ascending from 0, rates from 0 on.
+
+    Its length is rounded up to whole days. A last row exactly at a day's end closes the record: what it is the rate of
+    lies beyond. In a table of days, whose rows are all at midnight, it is a day like the others, but for the eighth.
+    """
     seconds: list[float] = []
     qps: list[float] = []
     for lines, (times, rates) in csv_chunks(path, KEY, ("seconds", "qps")):
         for line, time, rate in zip(lines, times, rates, strict=True):
-            at = _number(time, "seconds", line, path, 7 * S_PER_DAY)
+            at = _number(time, "seconds", line, path, MOST_DAYS * S_PER_DAY)
             if not seconds and at != 0:
                 raise unusable(KEY, path, f"line {line}: seconds is {time}; the first row must be at 0, midnight")
             if seconds and at <= seconds[-1]:
@@ -155,9 +168,15 @@ def _read(path: Path) -> Rates:
                 )
             seconds.append(at)
             qps.append(_number(rate, "qps", line, path, MOST_QPS))
+    end_s, unused = S_PER_DAY * (math.floor(seconds[-1] / S_PER_DAY) + 1), ""
+    if end_s > MOST_DAYS * S_PER_DAY or (seconds[-1] == end_s - S_PER_DAY and any(at % S_PER_DAY for at in seconds)):
+        end_s = seconds.pop()
+        unused = (
+            f"{path.name}: its last row, at {end_s:g} s, closes the record: its {qps.pop():g} queries/s are not used"
+        )
     if not any(qps):
         raise unusable(KEY, path, "all rates are 0: nothing would arrive")
-    return Rates(np.array(seconds), np.array(qps), S_PER_DAY * (math.floor(seconds[-1] / S_PER_DAY) + 1))
+    return Rates(np.array(seconds), np.array(qps), end_s), unused
 
 
 def _number(text: str, column: str, line: int, path: Path, most: float) -> float:
