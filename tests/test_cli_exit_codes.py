@@ -98,12 +98,12 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
     assert isinstance(CliRunner().invoke(cli, ["plan", "ai-search"]).exception, ZeroDivisionError)
 
 
-def test_a_full_disk_is_one_line(monkeypatch, tmp_path):
+def test_a_full_disk_is_one_line_beside_the_answer(monkeypatch, tmp_path):
     answer = type("Answer", (), {"as_dict": dict, "feasible": True})()
     monkeypatch.setattr(planner, "plan", lambda *_, **__: answer, raising=False)
     monkeypatch.setattr(Path, "write_bytes", _raises(OSError(errno.ENOSPC, "No space left on device")))
     result = CliRunner().invoke(cli, ["plan", "ai-search", "--out", str(tmp_path / "plan.json")])
-    assert (2, "") == (result.exit_code, result.stdout)
+    assert (2, f"{answer}\n") == (result.exit_code, result.stdout)
     assert result.stderr.endswith("No space left on device\n")
     assert 1 == result.stderr.count("\n")
 

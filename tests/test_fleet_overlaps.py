@@ -169,7 +169,7 @@ def test_a_step_that_a_stop_cuts_off_ends_there_for_whoever_looked_at_it(marks_s
     load = answers([0, 0, 0, 0], [3, 1, 9, 1])
     at = np.array(marks_s)
     done = run(load, Control((Change(2.5, 0, "stop"),), retry=False), seats=1, lagged=lagged, marks_s=at)
-    over = timeline(done.marks, at, done.usable_blocks)
+    over = timeline(done, at)
     busy, spans = over.busy_share[:, 0], np.diff(np.clip(np.maximum(at, done.marks["now"][:, 0]), 0, None))
     assert np.nanmin(busy) >= 0.0
     assert np.nanmax(busy) <= 1.0
@@ -195,7 +195,7 @@ def test_what_a_replica_has_done_never_gets_less(world: World, stops: list[tuple
     stood = np.concatenate((done.marks, done.ledger[None, :]))
     for name in ("now", "busy_s", "running_s", "waiting_s", "kv_block_s", "steps", "prefill_tokens"):
         assert (np.diff(stood[name].astype(np.float64), axis=0) >= -1e-9).all(), name
-    over = timeline(done.marks, at_s, done.usable_blocks)
+    over = timeline(done, at_s)
     assert np.nanmax(over.busy_share, initial=0.0) <= 1.0 + 1e-9
 
 

@@ -46,7 +46,7 @@ def fleet(arrival_s: list[float], outputs: list[int], marks_s: list[float], repl
 
 
 def intervals(run: FleetRun, marks_s: list[float]) -> Timeline:
-    return timeline(run.marks, np.array(marks_s), run.usable_blocks)
+    return timeline(run, np.array(marks_s))
 
 
 def test_three_requests_on_two_seats():
@@ -92,7 +92,7 @@ def test_intervals_add_up_to_the_ledger_of_a_run_without_marks(routing: str):
     plain = run_fleet(load, CONFIG, cost, 4, routing, np.random.default_rng(1))  # type: ignore[arg-type]
     marks_s = np.linspace(0.0, float(np.nanmax(plain.last_token_s)), 37)
     marked = run_fleet(load, CONFIG, cost, 4, routing, np.random.default_rng(1), marks_s=marks_s)  # type: ignore[arg-type]
-    over = timeline(marked.marks, marks_s, marked.usable_blocks)
+    over = timeline(marked, marks_s)
     assert (marked.replica == plain.replica).all()
     assert marked.last_token_s == pytest.approx(plain.last_token_s, rel=1e-9)
     for name in ("steps", "prefill_tokens", "decode_tokens", "preemptions"):
@@ -114,7 +114,8 @@ def test_a_row_for_every_model_call():
 def test_a_row_for_every_interval_and_replica():
     marks_s = [0.0, 2.0, 4.0]
     table = timeline_table(intervals(fleet([0, 0], [2, 4], marks_s, replicas=2), marks_s))
-    assert table[["begin_s", "end_s", "replica", "steps"]].to_numpy().tolist() == [
+    of_replicas = table[table["replica"].notna()]
+    assert of_replicas[["begin_s", "end_s", "replica", "steps"]].to_numpy().tolist() == [
         [0, 2, 0, 2], [0, 2, 1, 2], [2, 4, 0, 0], [2, 4, 1, 2],
     ]  # fmt: skip
 
@@ -196,7 +197,7 @@ def test_files_are_written_as_their_names_ask(tmp_path: Path):
     height, width, *_ = imread(io.BytesIO(names[0].read_bytes())).shape
     assert width > height / 2 > 200
     over = pd.read_parquet(names[1])
-    assert len(over) == 20 * 2
+    assert len(over) == 20 * (2 + 1)
     calls = pd.read_parquet(names[2])
     assert calls["counted"].sum() == 1000
     assert (calls["last_token_s"] > calls["arrival_s"]).all()

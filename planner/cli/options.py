@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,8 +25,8 @@ CALIBRATION = "calibration"
 
 
 class OutputFile(click.Path):
-    """A file to write, refused before the work begins where its folder does not exist or its suffix is not one of
-    `suffixes`.
+    """A file to write, refused before the work begins where its folder does not exist or is not to be written into, or
+    its suffix is not one of `suffixes`.
     """
 
     def __init__(self, suffixes: tuple[str, ...] = ()) -> None:
@@ -34,12 +35,31 @@ class OutputFile(click.Path):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path; a usage error where it could not be written."""
+        if str(value) == "":
+            self.fail("is empty: give the name of a file.", param, ctx)
         path = Path(str(super().convert(value, param, ctx)))
         if not path.parent.is_dir():
             self.fail(f"{click.format_filename(path)}: there is no folder {click.format_filename(path.parent)}.")
+        if not path.exists() and not os.access(path.parent, os.W_OK | os.X_OK):
+            self.fail(f"{click.format_filename(path)}: folder {click.format_filename(path.parent)} is not writable.")
         if self.suffixes and path.suffix.lower() not in self.suffixes:
             self.fail(f"{click.format_filename(path)}: must end in {' or '.join(self.suffixes)}.")
         return path
+
+
+def refuse_same_file(*files: tuple[str, Path | None]) -> None:
+    """Refuse, before the work begins, to write two of the `files` (option, path) into one, or one over another.
+
+    However they are spelt, and through links. A path that is None is not given; a device, as /dev/null, may be twice.
+    """
+    given = [(option, path) for option, path in files if path is not None]
+    for place, (option, path) in enumerate(given):
+        for other, earlier in given[:place]:
+            both = path.exists() and earlier.exists()
+            same = path.samefile(earlier) if both else os.path.realpath(path) == os.path.realpath(earlier)
+            if same and (path.is_file() or not path.exists()):
+                where = click.format_filename(path)
+                raise click.UsageError(f"{option} {where}: {other} is the same file; give another name.")
 
 
 class Number(click.types.FloatParamType):

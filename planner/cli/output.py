@@ -6,12 +6,14 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+
+from planner.errors import PlannerError
 
 Progress = Callable[[str, int, int], None]
 PATIENCE_S = 0.7  # work that is done sooner shows no bar
@@ -40,7 +42,31 @@ def write_file(path: Path, data: str | bytes) -> None:
     try:
         path.write_bytes(data.encode() if isinstance(data, str) else data)
     except OSError as error:
-        raise click.FileError(str(path), error.strerror) from None
+        raise click.ClickException(f"cannot write {click.format_filename(path)}: {error.strerror}") from None
+
+
+def show_and_write(show: Callable[[], None], files: Iterable[tuple[Path, Callable[[], str | bytes]]]) -> None:
+    """Write the answer's files, each as its function makes it, and show the answer, whatever becomes of them.
+
+    Then the first failure is raised, and others are told as warnings: hours of work are not lost for a full disk.
+    """
+    failures: list[PlannerError | click.ClickException] = []
+    for path, content in files:
+        try:
+            write_file(path, content())
+        except (PlannerError, click.ClickException) as failure:
+            failures.append(failure)
+    told = [one.format_message() if isinstance(one, click.ClickException) else str(one) for one in failures]
+    try:
+        show()
+    except OSError:  # nobody reads the answer any more: then that is how this ends
+        for text in told:
+            warn(text)
+        raise
+    for text in told[1:]:
+        warn(text)
+    if failures:
+        raise failures[0]
 
 
 def one_line(text: str) -> str:

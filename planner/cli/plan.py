@@ -6,8 +6,16 @@ from pathlib import Path
 
 import click
 
-from planner.cli.options import OutputFile, check_enough, check_length, read_scenario, scenario_options
-from planner.cli.output import json_text, warn, warn_of, write_file
+from planner.cli.options import (
+    OutputFile,
+    check_enough,
+    check_length,
+    find_scenario,
+    read_scenario,
+    refuse_same_file,
+    scenario_options,
+)
+from planner.cli.output import json_text, show_and_write, warn, warn_of
 from planner.cli.planned import planned
 
 
@@ -39,14 +47,16 @@ def plan(
     planner plan ai-search --waterfall
     """
     check_enough(requests)
+    refuse_same_file(("SCENARIO", find_scenario(source)), ("--out", out))
     scenario = read_scenario(source, settings)
     check_length(scenario, requests=requests)
     if scenario.fleet.replicas is not None and scenario.fleet.autoscaler is None:  # it begins with them
         rule = "has no effect: plan chooses the replicas; fleet.min_replicas is the floor"
         warn(f"fleet.replicas (={scenario.fleet.replicas}) {rule}")
     result = planned(scenario, seed=seed, requests=requests, waterfall=waterfall)
-    if out is not None:
-        write_file(out, json_text(result.as_dict()) + "\n")
     warn_of(result.as_dict())
-    click.echo(json_text(result.as_dict()) if as_json else str(result))
+    show_and_write(
+        lambda: click.echo(json_text(result.as_dict()) if as_json else str(result)),
+        [] if out is None else [(out, lambda: json_text(result.as_dict()) + "\n")],
+    )
     return 0 if result.feasible else 1

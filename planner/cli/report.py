@@ -60,7 +60,7 @@ def report(
     planner plan scenario.yaml --out plan.json && planner report plan.json --out plan.html
     """
     path = Path(source)
-    target = Path(f"{path.stem}.html") if out is None else out
+    target = _PageFile().convert(f"{path.stem}.html", None, None) if out is None else out
     if target != STDOUT and path.exists() and Path(target).exists() and path.samefile(target):
         raise click.UsageError(f"{source}: the page would overwrite it; give another --out FILE.")
     document, where = plan_document(source, settings, requests, seed, waterfall=waterfall)

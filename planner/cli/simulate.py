@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.cli.options import OutputFile, check_length, read_scenario, scenario_options, seconds
-from planner.cli.output import compile_note, json_text, progress_bar, progress_lines, warn_of, write_file
+from planner.cli.options import (
+    OutputFile,
+    check_length,
+    find_scenario,
+    read_scenario,
+    refuse_same_file,
+    scenario_options,
+    seconds,
+)
+from planner.cli.output import compile_note, json_text, progress_bar, progress_lines, show_and_write, warn_of
 from planner.units import MOST_DAYS
 
 if TYPE_CHECKING:
@@ -33,10 +43,8 @@ INTERVALS = 240
 @click.option(
     "--intervals",
     type=click.IntRange(2, 100_000),
-    default=INTERVALS,
-    show_default=True,
     metavar="N",
-    help="Of --timeline.",
+    help=f"Of --timeline.  [default: {INTERVALS}]",
 )
 @click.option(
     "--per-request",
@@ -64,7 +72,7 @@ def simulate(
     as_json: bool,
     duration: float | None,
     timelines: tuple[Path, ...],
-    intervals: int,
+    intervals: int | None,
     per_request: Path | None,
     days: int | None,
     picture: Path | None,
@@ -76,7 +84,7 @@ def simulate(
     \b
     planner simulate chat-closed-loop
     planner simulate trace-azure --set traffic.arrivals.trace.file=AzureLLMInferenceTrace_conv.csv
-    planner simulate chat-sessions --timeline run.png --timeline run.parquet --per-request calls.parquet
+    planner simulate failures --timeline run.png --timeline run.parquet --per-request calls.parquet
     planner simulate week-autoscaler --days 7 --picture week.png
     """
     if picture is not None and days is None:
@@ -85,6 +93,14 @@ def simulate(
         raise click.UsageError("--days is a length of its own: leave --requests and --duration out.")
     if days is not None and (timelines or per_request is not None):
         raise click.UsageError("--timeline and --per-request are of a run without --days; --picture draws the days.")
+    if intervals is not None and not timelines:
+        raise click.UsageError("--intervals needs --timeline.")
+    refuse_same_file(
+        ("SCENARIO", find_scenario(source)),
+        *(("--timeline", path) for path in timelines),
+        ("--per-request", per_request),
+        ("--picture", picture),
+    )
     scenario = read_scenario(source, settings)
     if days is not None:
         _days(scenario, days, seed, as_json, picture)
@@ -94,12 +110,13 @@ def simulate(
 
     with compile_note():
         result = answer(scenario, seed=seed, requests=requests, duration_s=duration)
-        for path in timelines:
-            _write_timeline(result, path, intervals)
-    if per_request is not None:
-        write_file(per_request, result.requests().to_parquet(index=False))
-    warn_of(result.as_dict())
-    click.echo(json_text(result.as_dict()) if as_json else str(result))
+        files: list[tuple[Path, Callable[[], bytes]]] = [
+            (path, partial(_timeline, result, path, intervals or INTERVALS)) for path in timelines
+        ]
+        if per_request is not None:
+            files.append((per_request, lambda: result.requests().to_parquet(index=False)))
+        warn_of(result.as_dict())
+        show_and_write(lambda: click.echo(json_text(result.as_dict()) if as_json else str(result)), files)
 
 
 def _days(scenario: Scenario, days: int, seed: int, as_json: bool, picture: Path | None) -> None:
@@ -107,23 +124,28 @@ def _days(scenario: Scenario, days: int, seed: int, as_json: bool, picture: Path
 
     with compile_note(), progress_bar() as bar:
         result = simulate_days(scenario, days=days, seed=seed, progress=bar or progress_lines())
-    if picture is not None:
-        from planner.report.charts import image
-        from planner.report.day_charts import days_chart
-
-        write_file(picture, image(days_chart(result.as_dict()), picture.suffix.lower().removeprefix(".")))
     warn_of(result.as_dict())
-    click.echo(json_text(result.as_dict()) if as_json else str(result))
+    show_and_write(
+        lambda: click.echo(json_text(result.as_dict()) if as_json else str(result)),
+        [] if picture is None else [(picture, lambda: _picture(result.as_dict(), picture))],
+    )
 
 
-def _write_timeline(result: Simulation, path: Path, intervals: int) -> None:
+def _picture(document: dict[str, Any], path: Path) -> bytes:
+    from planner.report.charts import image
+    from planner.report.day_charts import days_chart
+
+    return image(days_chart(document), path.suffix.lower().removeprefix("."))
+
+
+def _timeline(result: Simulation, path: Path, intervals: int) -> bytes:
     """The run over time, as what the file's name asks for."""
     if path.suffix.lower() == TABLE:
-        write_file(path, result.timeline_table(intervals).to_parquet(index=False))
-        return
+        table: bytes = result.timeline_table(intervals).to_parquet(index=False)
+        return table
     from planner.report.charts import image
     from planner.report.fleet_charts import fleet_timeline_chart
 
     name, failures = result.as_dict()["scenario"]["name"], result.as_dict().get("failures") or {}
     figure = fleet_timeline_chart(name, result.timeline(intervals), result.counted_s, failures.get("events") or [])
-    write_file(path, image(figure, path.suffix.lower().removeprefix(".")))
+    return image(figure, path.suffix.lower().removeprefix("."))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,12 +12,17 @@ from planner.cli.options import (
     OutputFile,
     check_enough,
     check_length,
+    find_scenario,
     from_here,
     read_scenario,
+    refuse_same_file,
     scenario_options,
     split_setting,
 )
-from planner.cli.output import compile_note, json_text, print_table, progress_bar, write_file
+from planner.cli.output import compile_note, json_text, print_table, progress_bar, show_and_write
+
+if TYPE_CHECKING:
+    from planner.studies.sweep import Sweep
 
 
 @click.command(short_help="Plans for several values of one or two keys.")
@@ -54,18 +61,28 @@ def sweep(
     """
     varied = _varied(vary)
     check_enough(requests)
+    refuse_same_file(("SCENARIO", find_scenario(source)), ("--csv", csv_file), ("--plot", plot))
     scenario = read_scenario(source, settings)
     check_length(scenario, requests=requests)
     from planner.studies.sweep import sweep as answer
 
     with compile_note(), progress_bar() as progress:
         result = answer(scenario, varied, seed=seed, requests=requests, progress=progress)
+    files: list[tuple[Path, Callable[[], str | bytes]]] = []
     if csv_file is not None:
-        write_file(csv_file, result.table().to_csv(index=False, lineterminator="\n"))
+        files.append((csv_file, lambda: result.table().to_csv(index=False, lineterminator="\n")))
     if plot is not None:
-        from planner.report.charts import image, sweep_chart
+        files.append((plot, lambda: _picture(result.as_dict(), plot)))
+    show_and_write(lambda: _show(result, as_json), files)
 
-        write_file(plot, image(sweep_chart(result.as_dict()), plot.suffix.lower().removeprefix(".")))
+
+def _picture(document: dict[str, Any], path: Path) -> bytes:
+    from planner.report.charts import image, sweep_chart
+
+    return image(sweep_chart(document), path.suffix.lower().removeprefix("."))
+
+
+def _show(result: Sweep, as_json: bool) -> None:
     if as_json:
         click.echo(json_text(result.as_dict()))
     else:

@@ -63,9 +63,13 @@ class Simulation:
 
     @property
     def counted_s(self) -> tuple[float, float]:
-        """When the first counted query came, and the last; from when the first was due, as all seconds of an answer."""
-        load, arrival_s = self.run.load, self.run.arrival_s - first_counted_s(self.run.load)
-        return float(arrival_s[load.warmup]), float(arrival_s[load.queries - load.cooldown - 1])
+        """When a counted query first came, and last; from when the first was due, as all seconds of an answer.
+
+        Sessions count by when turns would be due if answers took no time, so the first to come may be another.
+        """
+        load = self.run.load
+        came_s = self.run.arrival_s[load.warmup : load.queries - load.cooldown] - first_counted_s(load)
+        return float(came_s.min()), float(came_s.max())
 
     def requests(self) -> pd.DataFrame:
         """One row a model call: see `tables.request_table`."""
@@ -85,7 +89,7 @@ class Simulation:
         marks_s = np.linspace(0.0, end_s, intervals + 1)
         replicas, seed = self.document["fleet"]["replicas"], self.document["seed"]
         again = run_through(self.deployment, self.run.load, replicas, seed, self.run.control, marks_s)
-        over, zero_s = timeline(again.marks, marks_s, again.usable_blocks), first_counted_s(self.run.load)
+        over, zero_s = timeline(again, marks_s), first_counted_s(self.run.load)
         return over._replace(begin_s=over.begin_s - zero_s, end_s=over.end_s - zero_s)
 
     def timeline_table(self, intervals: int) -> pd.DataFrame:

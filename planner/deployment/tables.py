@@ -1,15 +1,16 @@
-"""A simulated run as tables, for those who look further: one row a request, and one an interval and a replica."""
+"""A simulated run as tables, for those who look further: a row a request, and a row an interval and a replica."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandas.arrays import IntegerArray
 
 from planner.deployment.failures import first_counted_s
 from planner.simulation.fleet_record import LOST, REJECTED, TIMED_OUT, FleetRun
 from planner.simulation.load import Load, call_first
-from planner.simulation.timeline import Timeline
+from planner.simulation.timeline import OF_REPLICAS, Timeline
 
 _REASONS = {TIMED_OUT: "timed out", REJECTED: "rejected", LOST: "lost"}
 WHY = [_REASONS[code] for code in sorted(_REASONS)]  # by `why_failed` − 1
@@ -67,12 +68,36 @@ def _sessions(load: Load) -> tuple[IntegerArray, IntegerArray]:
 
 
 def timeline_table(intervals: Timeline) -> pd.DataFrame:
-    """One row an interval and a replica, in the order of time; means over an interval without a step are absent."""
+    """A row an interval and a replica, in the order of time; means over an interval without a step are absent.
+
+    After those of its replicas each interval has a row without replica, for what is no replica's: `waiting` is there
+    the mean number of requests at the router, or waiting to begin again after a stop; and the queries that were due,
+    were rejected, timed out and were lost. So the `waiting` of an interval's rows add up to all who wait. What a row
+    cannot have is absent.
+    """
     count, replicas = intervals.steps.shape
+    waiting = np.column_stack((intervals.waiting, intervals.elsewhere.waiting)).ravel()
     columns = {
-        "begin_s": np.repeat(intervals.begin_s, replicas),
-        "end_s": np.repeat(intervals.end_s, replicas),
-        "replica": np.tile(np.arange(replicas), count),
+        "begin_s": np.repeat(intervals.begin_s, replicas + 1),
+        "end_s": np.repeat(intervals.end_s, replicas + 1),
+        "replica": _whole(np.broadcast_to(np.arange(replicas), (count, replicas)), before=0, after=1),
     }
-    rest = {name: getattr(intervals, name).ravel() for name in Timeline._fields if name not in columns}
-    return pd.DataFrame({**columns, **rest, "tokens_per_step": intervals.tokens_per_step.ravel()})
+    for name in OF_REPLICAS:
+        values = getattr(intervals, name)
+        columns[name] = _whole(values, 0, 1) if values.dtype.kind == "i" else _real(values)
+    columns |= {"waiting": waiting, "tokens_per_step": _real(intervals.tokens_per_step)}
+    for name in ("due", "rejected", "timed_out", "lost"):
+        columns[name] = _whole(getattr(intervals.elsewhere, name)[:, None], replicas, 0)
+    return pd.DataFrame(columns)
+
+
+def _real(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A column of the replicas' `values` [intervals, replicas], absent in the row of none."""
+    return np.column_stack((values, np.full(len(values), np.nan))).ravel()
+
+
+def _whole(values: NDArray[np.int64], before: int, after: int) -> IntegerArray:
+    """A column of whole `values` [intervals, some], absent in so many rows before and after them."""
+    around = ((0, 0), (before, after))
+    absent = np.pad(np.zeros(values.shape, bool), around, constant_values=True)
+    return IntegerArray(np.pad(values, around).ravel(), absent.ravel())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from planner.coefficients import StepCost
 from planner.simulation.fleet_events import ALL_OVER, MAY_BE_DRAINED, run_dependent
 from planner.simulation.fleet_heap import EVENT, push
-from planner.simulation.fleet_operations import Fleet, begin, bring, operate, put_off_drained
+from planner.simulation.fleet_operations import Fleet, begin, bring, note_parked, operate, put_off_drained
 from planner.simulation.fleet_scaling import Watch, attend, begin_watch, finish
 from planner.simulation.fleet_setup import Ran, World
 from planner.simulation.fleet_world import (
@@ -30,6 +30,7 @@ from planner.simulation.kernel_state import FINISHED
 from planner.simulation.kernel_tables import LEDGER, SCALARS
 from planner.simulation.load import Load, call_first
 from planner.simulation.operations import Control
+from planner.simulation.stays import Stays, joined
 from planner.units import S_PER_HOUR
 
 F64 = NDArray[np.float64]
@@ -47,7 +48,8 @@ def run_events(world: World, cost: StepCost, control: Control, marks_s: F64) -> 
     wall_s = time.perf_counter() - started
     marks, ledger = fleet.marks[: len(marks_s)], fleet.p.scalars
     steady = _gained(fleet.marks[len(marks_s) :], own_s, ledger)
-    return Ran(steady, ledger, wall_s, marks, fleet.on_s, fleet.lost_tokens, fleet.changed_s, watch)
+    told = (fleet.on_s, fleet.lost_tokens, fleet.changed_s, watch, joined(fleet.on), _away(fleet))
+    return Ran(steady, ledger, wall_s, marks, *told)
 
 
 def _load_compiled(fleet: Fleet) -> None:
@@ -90,6 +92,15 @@ def _close(fleet: Fleet) -> None:
     watched_s = 0.0 if scaling is None else scaling.hours * S_PER_HOUR
     end_s = max(float(fleet.p.scalars["now"].max()), float(np.nanmax(queries.failed_s, initial=0.0)), watched_s)
     fleet.on_s[on] += end_s - fleet.on_since_s[on]
+    fleet.on.append(Stays(np.flatnonzero(on), fleet.on_since_s[on], np.full(int(on.sum()), np.inf)))
+    note_parked(fleet, over_s)
+
+
+def _away(fleet: Fleet) -> Stays:
+    """When requests were at no replica though their query was under way: a query that has failed waits no more."""
+    away = joined(fleet.away)
+    until_s = np.fmin(away.to_s, fleet.queries.failed_s[away.who // fleet.client.width])
+    return away._replace(to_s=until_s).among(until_s > away.from_s)
 
 
 def _gained(marks: NDArray[np.void], marks_s: F64, ledger: NDArray[np.void]) -> NDArray[np.void]:
@@ -154,6 +165,8 @@ def _fleet(world: World, client: Client, cost: StepCost, control: Control) -> Fl
         on_s=np.zeros(replicas),
         lost_tokens=np.zeros(replicas, np.int64),
         changed_s=np.full(len(control.changes), np.nan),
+        on=[],
+        away=[],
     )
 
 

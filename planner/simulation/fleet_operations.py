@@ -41,6 +41,7 @@ from planner.simulation.kernel_tables import LEDGER
 from planner.simulation.operations import Change, Control
 from planner.simulation.prefix_index import forget_replica
 from planner.simulation.routing import Router
+from planner.simulation.stays import Stays
 
 
 class Fleet(NamedTuple):
@@ -64,6 +65,8 @@ class Fleet(NamedTuple):
     on_s: NDArray[np.float64]  # [R] up to when it was last put off
     lost_tokens: NDArray[np.int64]  # [R]
     changed_s: NDArray[np.float64]  # [changes] when each happened, or was passed over
+    on: list[Stays]  # of replicas, up to when they were put off
+    away: list[Stays]  # of requests, at the router or until they begin again; to be cut off where their query failed
 
 
 def begin(f: Fleet) -> None:
@@ -114,10 +117,17 @@ def put_on(f: Fleet, r: int, t: float) -> None:
         f.on_since_s[r] = t
     f.router.member[r] = SERVING
     counters = f.desk.counters
+    note_parked(f, t)
     for i in f.desk.parked[: counters[PARKED]]:
         f.q.rows["ready_s"][i] = t
         push(f.desk.events, counters, t, READY, i)
     counters[PARKED] = 0
+
+
+def note_parked(f: Fleet, t: float) -> None:
+    """Note that whoever waits at the router has waited there until time t."""
+    at_desk = f.desk.parked[: f.desk.counters[PARKED]].copy()
+    f.away.append(Stays(at_desk, f.q.rows["ready_s"][at_desk], np.full(len(at_desk), t)))
 
 
 def parked(f: Fleet) -> int:
@@ -175,6 +185,7 @@ def stop(f: Fleet, r: int, t: float) -> None:
     again_s = t + f.control.retry_after_s + f.client.frontend_s + f.client.frontend_token_s * rows["prompt"][lost]
     np.add.at(f.queries.retried, lost // width, 1)
     rows["ready_s"][lost] = again_s
+    f.away.append(Stays(lost, np.full(len(lost), t), again_s))
     for i, ready_s in zip(lost.tolist(), again_s.tolist(), strict=True):
         push(desk.events, desk.counters, ready_s, READY, i)
 
@@ -220,8 +231,14 @@ def _put_off(f: Fleet, r: int, t: float) -> None:
     f.p.buckets[r] = f.blank.buckets[0]
     forget_replica(f.router.prefixes, r)
     f.desk.wake[r] = np.inf
+    be_off(f, r, t)
+
+
+def be_off(f: Fleet, r: int, t: float) -> None:
+    """Replica r was on until time t, and is so no longer."""
     f.router.member[r] = OFF
     f.on_s[r] += t - f.on_since_s[r]
+    f.on.append(Stays(np.array([r]), f.on_since_s[r : r + 1].copy(), np.array([t])))
 
 
 def _cut_off(ledgers: NDArray[np.void], t: float, st: Settings) -> None:

@@ -12,6 +12,7 @@ from planner.simulation.fleet_world import LOST, REJECTED, TIMED_OUT
 from planner.simulation.kernel_state import Gaps
 from planner.simulation.load import Load
 from planner.simulation.operations import NO_CONTROL, Control
+from planner.simulation.stays import NO_STAYS, Stays
 
 __all__ = ["LOST", "REJECTED", "TIMED_OUT", "FleetRun", "without_cooldown"]
 
@@ -27,7 +28,9 @@ class FleetRun:
     early turns are under way.
     A replica that stopped has everything in its ledger that it did, the work that was lost with it too. Work that was
     lost: `lost_tokens`, whose keys and values a stop threw away. `on_s` is the time that a replica was paid for: it
-    served, drained or started. `marks` has the ledgers at the instants that `run_fleet` was asked for.
+    served, drained or started. `marks` has the ledgers at the instants that `run_fleet` was asked for. Noted of a run
+    event by event only: `on`, when each replica was on, and `away`, when a request under way was at no replica: it
+    waited at the router while none served, or to begin again after a stop.
     `wall_s` is the time inside the simulator's loops.
     """
 
@@ -52,6 +55,8 @@ class FleetRun:
     usable_blocks: int
     control: Control = NO_CONTROL
     watch: Watch | None = None  # with `control.scaling`: what was noted hour by hour
+    on: Stays = NO_STAYS  # of replicas
+    away: Stays = NO_STAYS  # of requests
 
     @property
     def failed(self) -> NDArray[np.bool_]:
@@ -88,4 +93,5 @@ def without_cooldown(run: FleetRun) -> FleetRun:
         load=kept,
         **{name: getattr(run, name)[:queries] for name in by_query},
         **{name: getattr(run, name)[:requests] for name in ("first_token_s", "last_token_s", "replica")},
+        away=run.away.among(run.away.who < requests),
     )

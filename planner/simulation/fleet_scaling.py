@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from planner.simulation.autoscaler import Rule, Scaling, recommended, scheduled, stabilised
 from planner.simulation.fleet_heap import push
-from planner.simulation.fleet_operations import Fleet, boot, drain, parked, put_off_drained, put_on
+from planner.simulation.fleet_operations import Fleet, be_off, boot, drain, parked, put_off_drained, put_on
 from planner.simulation.fleet_world import DECIDE, MARK, OFF, SERVING, STARTING
 from planner.units import S_PER_HOUR
 
@@ -208,8 +208,7 @@ def _stop_one(f: Fleet, watch: Watch, t: float) -> None:
     among = starting if len(starting) else np.flatnonzero(member == SERVING)
     r = int(among[::-1][np.argmax(watch.up_s[among][::-1])])
     if len(starting):  # nothing is in it
-        f.on_s[r] += t - f.on_since_s[r]
-        member[r] = OFF
+        be_off(f, r, t)
         watch.given_up += 1
     else:
         drain(f, r, t)

@@ -31,6 +31,7 @@ from planner.simulation.load import Load, shared_blocks
 from planner.simulation.operations import Control
 from planner.simulation.prefix_index import make_index
 from planner.simulation.routing import CODES, Router, Routing
+from planner.simulation.stays import NO_STAYS, Stays
 from planner.specs import SchedulerConfig
 from planner.units import S_PER_HOUR
 
@@ -74,6 +75,8 @@ class Ran(NamedTuple):
     lost_tokens: NDArray[np.int64]
     changed_s: NDArray[np.float64]
     watch: Watch | None = None
+    on: Stays = NO_STAYS
+    away: Stays = NO_STAYS
 
 
 def undisturbed(world: World, steady: NDArray[np.void], ledger: NDArray[np.void], wall_s: float) -> Ran:
