@@ -52,7 +52,7 @@ from planner.sizing.autoscaled import (
 )
 from planner.sizing.day import DAY_LEVELS, DayRuns
 from planner.sizing.spare import spare_proof
-from planner.sizing.warnings import plan_warnings
+from planner.sizing.warnings import plan_warnings, taken_for_answered
 from planner.summary import plan_text
 from planner.units import MS_PER_S
 from planner.workload import peak_and_day, whole_and_mean_day
@@ -139,14 +139,15 @@ def plan(
         deployment, prices = found.chosen.option.deployment, found.chosen.option.prices
         ways = whole_and_mean_day(given)
         scaled = scaled_day(deployment, scenario, prices, found.chosen.replicas, ways, seed, tell)
+    answer = NOTHING if found.chosen is None else _answer(given, still, seed, found.chosen, worlds, scaled)
     document = {
         "schema_version": SCHEMA_VERSION,
         "scenario": scenario.as_dict(),
         "seed": seed,
-        "warnings": plan_warnings(given, still, seed, found, scaled),
+        "warnings": plan_warnings(given, still, seed, found, scaled, answer),
         "response_cache": cache_document(scenario),
         "feasible": found.chosen is not None,
-        **(NOTHING if found.chosen is None else _answer(given, still, seed, found.chosen, worlds, scaled)),
+        **answer,
         "alternatives": alternatives(found),
         "waterfall": [],
         "uncertainty": None,
@@ -172,6 +173,7 @@ def _answer(
         *retry_origins(scenario),
         *assumed_demand(given),
         *assumed_prices(scenario),
+        *taken_for_answered(scenario, peak.outcome, scaled),
         *([] if scaled is None else scaled_origins(given)),
     ]
     rows = weakest_first([*deployment.provenance_of(serving), *sold, *unsaid])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 VOID = {"meta", "br", "hr", "img", "input", "link", "wbr", "col", "source"}
-SECTIONS = ["limits", "latency", "capacity", "cost", "day", "break-even", "waterfall", "uncertainty", "candidates"]
-SECTIONS += ["fleet", "provenance", "definitions"]
+SECTIONS = ["limits", "spare", "latency", "capacity", "cost", "day", "break-even", "waterfall", "uncertainty"]
+SECTIONS += ["candidates", "fleet", "provenance", "definitions"]
 CHARTS = ["latency-ttft", "latency-tpot", "latency-itl", "latency-e2e", "capacity", "day-queries", "day-cost"]
 CHARTS += ["break-even-qps", "break-even-rpm", "break-even-price", "waterfall-usd", "waterfall-gpus", "tornado"]
 

@@ -178,7 +178,10 @@ def full() -> Document:
         "mean_replicas": 5.4,
         "basis": "assumed: replicas are booked 300 s ahead",
     }
+    document["spare_proof"] = spare_proof(document, "holds", 1.05)
+    document["warnings"] = ["fleet.retry_after_s: 2 has no effect here: no replica stops"]
     document["waterfall"] = copy.deepcopy(WATERFALL)
+    document["waterfall"][0]["warnings"] = ["a session's pause touches 82 % of the KV cache"]
     document["uncertainty"] = copy.deepcopy(UNCERTAINTY)
     return document
 
@@ -188,8 +191,53 @@ def line(what: str, quantity: float, unit: str, unit_price_usd: float) -> Docume
     return {"what": what, "quantity": quantity, "unit": unit, "unit_price_usd": unit_price_usd, "product_usd": product}
 
 
+def spare_proof(document: Document, verdict: str, slower: float) -> Document:
+    """The proof of the plan's spare, whose loss makes each judged latency so many times longer."""
+    slo = document["at_peak"]["slo"]
+
+    def span(queries: int, times: float, more: Document) -> Document:
+        limits = [
+            {"key": row["key"], "limit_ms": row["limit_ms"]}
+            | {key: times * row[key] for key in ("value_ms", "upper_ms")}
+            | more
+            for row in slo
+        ]
+        return {
+            "queries": queries,
+            "failed": 0,
+            "retried": 0,
+            "ttft_ms": {"p50": 218.0, "p99": 790.0},
+            "limits": limits,
+        }
+
+    held = {"holds": True, "fails": False, "undecided": None}[verdict]
+    hit = span(29, 3.0, {"upper_ms": None, "met": False})
+    return {
+        "replicas": document["fleet"]["replicas"],
+        "stopped": document["fleet"]["spare_replicas"],
+        "retried": 27,
+        "verdict": verdict,
+        "slo_met_after": held,
+        "saturated_after": False,
+        "before": span(9_971, 0.9, {"upper_ms": None, "met": True}),
+        "after": span(40_000, slower, {"met": bool(held), "verdict": verdict}),
+        "in_hand": hit | {"failed": 2, "retried": 27},
+    }
+
+
 def infeasible() -> Document:
     return copy.deepcopy(NO_FLEET)
+
+
+def unproved() -> Document:
+    """A plan whose spare does not bear its own loss."""
+    document = full()
+    document["spare_proof"] = spare_proof(document, "fails", 1.4)
+    first = (
+        "fleet.spare_replicas: when 1 of 7 replicas is lost at the peak, the limits do NOT hold (p99 TTFT, p99 TPOT)"
+    )
+    document["warnings"] = [f"{first}: see the proof of the spare", *document["warnings"]]
+    return document
 
 
 def losing() -> Document:

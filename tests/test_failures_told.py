@@ -1,8 +1,8 @@
-"""Queries that a stop takes with it: they end as lost, under the event that took them, and the spare proof has them."""
+"""Queries that a stop takes with it: they begin again or are lost, under the event that took them and no other."""
 
 from __future__ import annotations
 
-from math import inf
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,17 +11,14 @@ from click.testing import CliRunner
 import planner
 from planner.cli.app import cli
 from planner.coefficients import StepCost
-from planner.deployment import deploy, make_load, only_candidate
-from planner.deployment.runs import Length
+from planner.deployment.service_levels import met_by
 from planner.scenario import Scenario
-from planner.simulation.fleet import run_fleet
+from planner.simulation.fleet import run_fleet, without_cooldown
 from planner.simulation.fleet_world import LOST
-from planner.simulation.limits import Check
 from planner.simulation.load import Load
 from planner.simulation.operations import Change, Control
-from planner.sizing.spare import shortened, spare_proof, verdict_of
 from planner.specs import SchedulerConfig
-from planner.summary.failures import spare_lines
+from planner.summary.failures import failure_sentence
 
 SCENARIO = {
     "version": 1,
@@ -55,88 +52,64 @@ def test_a_lost_query_belongs_to_the_event_that_took_it():
     assert (0, told["lost"]) == (event["before"]["failed"], event["during"]["failed"])
 
 
-def test_the_proof_of_the_spare_counts_those_that_the_stop_lost():
-    scenario = Scenario.from_dict(SCENARIO)
-    deployment = deploy(only_candidate(scenario, "simulate"))
-    load = make_load(scenario, deployment.config.max_model_len, 0, Length(700, 50, 0))
-    lost = spare_proof(deployment, scenario, load, 3, 0)
-    assert lost is not None
-    assert (False, True) == (lost["slo_met_after"], lost["after"]["failed"] > 0)
-    again = spare_proof(deployment, scenario.with_values({"fleet.retry": True}), load, 3, 0)
-    assert again is not None
-    assert (True, 0) == (again["slo_met_after"], again["after"]["failed"])
+STOPS_AND_SLOW = [
+    {"stop": {"replicas": 1, "at_s": 40, "back_after_s": 60}},
+    {"slow": {"replicas": 1, "at_s": 42, "for_s": 10, "factor": 1.01}},
+    {"stop": {"replicas": 1, "at_s": 44, "back_after_s": 60}},
+]
 
 
-def test_the_proof_shows_what_each_limit_judges():
-    """p95 TTFT and the mean of ITL by TPOT, before and after, each with the end of its interval; half of the load."""
-    scenario = Scenario.from_dict(SCENARIO | {"slo": {"p95_ttft_ms": "<=300", "mean_itl_ms": "<=60"}})
-    scenario = scenario.with_values({"fleet.retry": True, "fleet.spare_replicas": 1})
-    deployment = deploy(only_candidate(scenario, "simulate"))
-    load = make_load(scenario, deployment.config.max_model_len, 0, Length(8000, 500, 60))
-    proof = spare_proof(deployment, scenario, load, 3, 0)
-    assert proof is not None
-    assert ("holds", True, False) == tuple(proof[key] for key in ("verdict", "slo_met_after", "saturated_after"))
-    assert ["p95_ttft_ms", "mean_itl_ms"] == [limit["key"] for limit in proof["before"]["limits"]]
-    for limit in proof["after"]["limits"]:
-        assert limit["value_ms"] < limit["upper_ms"] <= limit["limit_ms"]
-    assert proof["before"]["queries"] + proof["after"]["queries"] == 4000
-    said = " ".join(" ".join(spare_lines(proof)).split())
-    assert f"Over the {proof['after']['queries']:,} queries that came afterwards" in said
-    assert "p95 TTFT ≤ 300 ms" in said
+@pytest.mark.parametrize(("retry", "told_as", "counted_as"), [(True, "retried", "retried"), (False, "lost", "failed")])
+def test_in_hand_of_an_event_are_those_that_it_met_itself(retry: bool, told_as: str, counted_as: str):
+    """Two stops and a slow replica, two seconds apart while answers take ten: each has its own, all are somebody's.
+
+    Sent again by the first stop, some are met by the second one too.
+    """
+    changes = {"fleet.failures": STOPS_AND_SLOW, "fleet.spare_replicas": 0, "fleet.replicas": 4, "fleet.retry": retry}
+    changes["query.stages[0].output_tokens"] = 1000
+    told = planner.simulate(Scenario.from_dict(SCENARIO).with_values(changes), requests=1500).as_dict()["failures"]
+    first, slow, second = (event["in_hand"] for event in told["events"])
+    assert slow is None
+    assert told[told_as] == first[counted_as] + second[counted_as]
+    assert min(first[counted_as], second[counted_as]) > 0
+    assert 0 == told["lost" if retry else "retried"]
 
 
-def test_a_limit_within_the_error_of_its_figure_is_undecided():
-    """The same run, its limit put at the judged value: neither side of the interval clears it."""
-    scenario = Scenario.from_dict(SCENARIO).with_values({"fleet.retry": True, "fleet.spare_replicas": 1})
-    deployment = deploy(only_candidate(scenario, "simulate"))
-    load = make_load(scenario, deployment.config.max_model_len, 0, Length(4000, 500, 60))
-    whole = shortened(load, 4000)
-    assert whole is load
-    proof = spare_proof(deployment, scenario.with_values({"slo.p99_e2e_ms": "<=1"}), load, 3, 0)
-    assert proof is not None
-    assert ("fails", False) == (proof["verdict"], proof["slo_met_after"])
-    first = spare_proof(deployment, scenario, load, 3, 0)
-    assert first is not None
-    (judged,) = first["after"]["limits"]
-    near = scenario.with_values({"slo.p99_e2e_ms": f"<={judged['value_ms']:.3f}"})
-    proof = spare_proof(deployment, near, load, 3, 0)
-    assert proof is not None
-    assert ("undecided", None) == (proof["verdict"], proof["slo_met_after"])
-    assert proof["after"]["queries"] > 3000  # all of the load, since half of it did not decide
-    assert "undecided" in " ".join(spare_lines(proof))
+def test_a_rolling_restart_cuts_nobody_off():
+    changes = {"fleet.failures": [{"rolling_restart": {"at_s": 20, "wait_s": 1}}], "fleet.spare_replicas": 0}
+    scenario = Scenario.from_dict(SCENARIO).with_values(changes | {"fleet.startup_s": 5})
+    (event,) = planner.simulate(scenario, requests=1500).as_dict()["failures"]["events"]
+    assert event["in_hand"] is None
+    assert event["under_way"]["queries"] > 0
 
 
-def test_a_fleet_that_is_too_small_after_the_stop_is_said_to_be():
-    """Two of three gone under a load that one cannot carry: the backlog grows, whatever the limit allows."""
-    scenario = Scenario.from_dict(SCENARIO | {"traffic": {"peak_qps": 60}, "slo": {"p50_e2e_ms": "<=1e7"}})
-    scenario = scenario.with_values({"fleet.retry": True})
-    deployment = deploy(only_candidate(scenario, "simulate"))
-    proof = spare_proof(deployment, scenario, make_load(scenario, 8192, 0, Length(8000, 500, 100)), 3, 0)
-    assert proof is not None
-    assert ("fails", True) == (proof["verdict"], proof["saturated_after"])
-    assert "the backlog grows" in " ".join(" ".join(spare_lines(proof)).split())
+def test_what_a_stop_met_is_kept_by_query_and_change():
+    """Steps of a second, one token each: query 1 stands at replica 1 when that stops, and then at the other."""
+    changes = (Change(2.5, 1, "stop"), Change(4.5, 0, "stop"), Change(6, 0, "start"))
+    load = Load(np.array([0.0, 0.5]), np.full(2, 4, np.int32), np.array([1, 20], np.int32))
+    config, cost = SchedulerConfig(200, 4, 4, 64, 64), StepCost(np.ones(65), np.zeros(5))
+    run = run_fleet(load, config, cost, 2, "round_robin", np.random.default_rng(0), control=Control(changes))
+    assert [[1, 0], [1, 1]] == run.met.tolist()
+    assert [0, 2] == run.retried.tolist()
+    assert [] == without_cooldown(replace(run, load=replace(load, cooldown=1))).met.tolist()
+    assert [[0, 1], [0, 1], [0, 2]] == [met_by(run, *some).tolist() for some in ((0, 0), (1, 2), (0, 2))]
 
 
-@pytest.mark.parametrize(
-    ("value_ms", "upper_ms", "verdict"),
-    [(90, 99, "holds"), (90, 101, "undecided"), (110, 125, "undecided"), (110, 115, "fails"), (90, inf, "undecided"),
-     (inf, inf, "fails")],
-)  # fmt: skip
-def test_a_verdict_is_as_wide_as_the_interval(value_ms: float, upper_ms: float, verdict: str):
-    assert verdict == verdict_of(Check("k", 100.0, value_ms, upper_ms, "interval", upper_ms <= 100.0))
+DOUBTS = [
+    (True, True, False, "chance does not do that"),
+    (None, True, True, "it may be chance: said, with the doubt"),
+    (False, False, False, "one of many stretches is bad by chance"),
+]
 
 
-def test_a_load_is_shortened_with_its_prefixes():
-    scenario = Scenario.from_dict(SCENARIO).with_values(
-        {"query.stages[0].shared_prefix": {"tokens": 64, "groups": 8}, "query.stages[0].samples": 2}
-    )
-    load = make_load(scenario, 8192, 0, Length(1000, 100, 50))
-    part = shortened(load, 400)
-    assert (550, 1100, 50) == (part.queries, part.requests, part.cooldown)
-    assert part.prefixes is not None
-    assert load.prefixes is not None
-    assert part.prefixes.chain_start.tolist() == load.prefixes.chain_start[:1101].tolist()
-    assert len(part.prefixes.chain_segment) == part.prefixes.chain_start[-1]
+@pytest.mark.parametrize(("beyond", "told", "doubted", "because"), DOUBTS, ids=[row[-1] for row in DOUBTS])
+def test_a_broken_stretch_is_told_unless_chance_would_do_it(beyond, told, doubted, because):
+    """The limit holds over all who came then."""
+    worst = {"key": "p95_ttft_ms", "limit_ms": 100.0, "value_ms": 150.0, "judged_by": "own statistic", "met": False}
+    event = {"key": "fleet.failures[0]", "what": "stop", "replicas": 1, "at_s": 9.0, "during": {"limits": []}}
+    event |= {"worst": {"queries": 200, "limits": [worst], "beyond_chance": beyond}, "recovered_s": 8.0}
+    sentence = failure_sentence({"events": [event]})
+    assert (told, doubted) == ("p95 TTFT 150 ms over 100 ms" in sentence, "too few came before" in sentence), because
 
 
 def test_files_of_a_run_are_refused_beside_days(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from manifest_plans import document, facts, objects
@@ -188,3 +189,13 @@ def test_a_damaged_value_is_not_shown_as_python_prints_it(key):
     with pytest.raises(InputError, match=key) as caught:
         read_facts(document(**{key: {"a": [1, None]}}))
     assert "{" not in str(caught.value)
+
+
+def test_what_a_plan_tells_people_does_not_enter():
+    """Warnings, the proof of the spare, the pause of a session, a row's warnings: they stay in the plan's own file."""
+    proof = {"replicas": 21, "stopped": 1, "verdict": "fails", "after": {"limits": [{"key": 3}]}}
+    told = document(warnings=["a warning"], spare_proof=proof, waterfall=[{"step": "baseline", "warnings": ["edge"]}])
+    told["at_peak"]["session_pause"] = {"share": 0.8, "near_collapse": True}
+    found = read_facts(told)
+    assert facts() == replace(found, document=facts().document)
+    assert ["a warning"] == found.document["warnings"]

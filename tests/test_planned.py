@@ -143,3 +143,13 @@ def test_a_choice_that_is_not_of_the_scenarios_list_is_refused() -> None:
         row["engine"] = {}
     with pytest.raises(InputError, match=r"engine\.max_num_seqs"):
         planned(changed)
+
+
+def test_what_a_plan_tells_people_is_no_hindrance_to_those_who_read_its_fleet() -> None:
+    """Warnings, the proof of the spare and the pause of a session are let through unread, whatever they hold."""
+    told = {"warnings": ["fleet.spare_replicas: …"], "spare_proof": {"verdict": "fails", "seeds": [0, 1]}}
+    pause = {"at_peak": document()["at_peak"] | {"session_pause": {"share": 0.8}}}
+    rows = {"waterfall": [{"step": "baseline", "warnings": ["edge"]}], "later": {"key": 1}}
+    found = planned(document() | told | pause | rows)
+    assert found.pinned == demo().pinned
+    assert (found.replicas, found.usd_per_hour) == (demo().replicas, demo().usd_per_hour)

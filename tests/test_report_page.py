@@ -25,7 +25,7 @@ def page(document) -> Reader:
 
 
 def test_every_section_is_there_in_its_order(page):
-    assert ["answer", "breaks", *SECTIONS] == list(page.sections)
+    assert ["warnings", "answer", "breaks", *SECTIONS] == list(page.sections)
 
 
 def test_every_chart_is_there_with_words_for_those_who_do_not_see_it_and_a_table_of_its_numbers(page):

@@ -50,8 +50,15 @@ OPTIONAL = [
     "scenario.slo",
     "scenario.traffic",
     "seed",
+    "spare_proof",
+    "spare_proof.after",
+    "spare_proof.after.limits",
+    "spare_proof.before",
+    "spare_proof.in_hand",
+    "spare_proof.retried",
     "uncertainty",
     "uncertainty.tornado",
+    "warnings",
     "waterfall",
 ]
 
@@ -66,7 +73,11 @@ NULLABLE = [  # where a plan writes null
     "revenue margin break_even",
     "revenue.abandonment",
     "seed",
+    "spare_proof",
+    "spare_proof.before",
+    "spare_proof.in_hand",
     "uncertainty",
+    "warnings",
 ]
 
 
@@ -150,6 +161,10 @@ REFUSED = [
         "cost.usd_per_query: Expected `float | null`, got `str`",
         "a wrong type",
     ),
+    (full() | {"warnings": "x"}, "warnings: Expected `array | null`, got `str`", "one text is no list of them"),
+    (full() | {"warnings": [{}]}, "warnings[0]: Expected `str`, got `object`", "no text"),
+    (full() | {"spare_proof": {"replicas": 7, "stopped": 1}}, "missing required field `verdict`", "no verdict"),
+    (full() | {"spare_proof": full()["spare_proof"] | {"verdict": "maybe"}}, "spare_proof.verdict: Invalid", "unknown"),
     (full() | {"alternatives": [3]}, "alternatives[0]: Expected `object`, got `int`", "a wrong shape"),
     (full() | {"fleet": full()["fleet"] | {"gpus": 10**400}}, "fleet.gpus", "a number that no float holds"),
     (full() | {"distributions": {"ttft_ms": {"edges": [1], "counts": [1]}}}, "distributions.ttft_ms: is", "ragged"),

@@ -70,6 +70,10 @@ def _poisoned() -> dict[str, Any]:
     document["revenue"]["abandonment"]["source"] = EVIL
     document["at_peak"]["notes"] = [EVIL]
     document["economics_notes"] = [EVIL]
+    document["warnings"] = [EVIL]
+    document["waterfall"][0]["warnings"] = [f"{EVIL} of a row"]
+    document["spare_proof"]["after"]["limits"][0]["key"] = EVIL
+    document["spare_proof"]["after"]["limits"][1]["verdict"] = "holds"
     return document
 
 

@@ -12,7 +12,7 @@ from planner.errors import DataFileError
 from planner.report.page.document import checked
 from planner.report.page.money import _decimals
 from planner.report.page.values import RANGES
-from tests.report_documents import full, infeasible, losing
+from tests.report_documents import full, infeasible, losing, unproved
 
 Place = tuple[Any, ...]
 
@@ -69,6 +69,9 @@ IMPOSSIBLE = [
     ("alternatives.1.usd_per_query", -1, "alternatives[1].usd_per_query (=-1)", "another candidate"),
     ("uncertainty.p_slo_held", 1.5, "uncertainty.p_slo_held (=1.5)", "a chance"),
     ("capacity_curve.0.serving", 0, "capacity_curve[0].serving (=0)", "a size"),
+    ("spare_proof.stopped", 0, "spare_proof.stopped (=0): is damaged", "a proof stops a replica"),
+    ("spare_proof.in_hand.failed", -1, "spare_proof.in_hand.failed (=-1)", "a count"),
+    ("spare_proof.after.limits.0.value_ms", math.nan, "spare_proof.after.limits[0].value_ms (=nan)", "a latency"),
 ]
 
 
@@ -112,6 +115,13 @@ CONTRADICTING = [
     ("cost.usd_per_query", ..., "cost.usd_per_query: is damaged: is missing", "not: no GPU price is given"),
     ("cost.usd_per_hour", None, "cost.usd_per_hour: is damaged: is missing", "likewise"),
     ("revenue.usd_per_query", None, "revenue.usd_per_query: is damaged: is missing", "likewise"),
+    ("spare_proof.replicas", 8, "spare_proof.replicas (=8): does not add up: fleet.replicas = 7", "another fleet's"),
+    ("spare_proof.stopped", 2, "spare_proof.stopped (=2): does not add up: fleet.spare_replicas = 1", "likewise"),
+    ("spare_proof.slo_met_after", False, "slo_met_after: is damaged: is false, but the verdict is holds", "a verdict"),
+    ("spare_proof.verdict", "fails", "slo_met_after: is damaged: is true, but the verdict is fails", "a verdict"),
+    ("spare_proof.saturated_after", True, "is damaged: is holds, but the backlog grows", "a verdict"),
+    ("spare_proof.after.limits.1.met", False, "is holds, but after.limits[1] does not", "a verdict"),
+    ("spare_proof.after.limits.0.verdict", "fails", "is holds, but after.limits[0] does not", "a verdict"),
     ("day.5.queries", ..., "day: is damaged: hour 5 lacks its queries", "likewise"),
 ]  # fmt: skip
 
@@ -127,8 +137,8 @@ def test_without_a_cost_there_is_no_bill_and_no_break_even():
     assert "break_even.rpm_usd: is damaged: stands without a cost" in refusal(bare | {"cost_lines": []})
 
 
-@pytest.mark.parametrize("document", [full(), losing(), infeasible()], ids=["pays", "does not pay", "no fleet"])
-def test_a_whole_plan_is_accepted_and_so_is_one_that_went_through_another_programs_rounding(document):
+@pytest.mark.parametrize("made", [full, losing, unproved, infeasible])
+def test_a_whole_plan_is_accepted_and_so_is_one_that_went_through_another_programs_rounding(made):
     def rounded(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: rounded(item) for key, item in value.items()}
@@ -136,8 +146,8 @@ def test_a_whole_plan_is_accepted_and_so_is_one_that_went_through_another_progra
             return [rounded(item) for item in value]
         return float(f"{value:.9g}") if isinstance(value, float) else value
 
-    checked(document)
-    checked(rounded(document))
+    checked(made())
+    checked(rounded(made()))
 
 
 def test_an_endless_latency_is_left_out_and_not_refused():

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from planner.deployment.service_levels import around
+from planner.deployment.service_levels import Span, around, met_by
 from planner.errors import ScenarioError, UnsupportedError
 from planner.scenario import Scenario
-from planner.scenario.fleet import RestartFailure, SlowFailure, StopFailure
+from planner.scenario.fleet import Failure, RestartFailure, SlowFailure, StopFailure
 from planner.simulation.fleet_record import LOST, FleetRun
 from planner.simulation.load import Load
 from planner.simulation.operations import Change, Control
@@ -70,15 +70,12 @@ def with_failures(control: Control, scenario: Scenario, load: Load, replicas: in
     changes: list[Change] = []
     events: list[Event] = []
     spells: list[Spell] = []
-    stopped = slowed = 0
+    met, slowed = stopped_by(scenario.fleet.failures, replicas), 0
     for place, failure in enumerate(scenario.fleet.failures):
         key, first = f"fleet.failures[{place}]", len(changes)
         if isinstance(failure, StopFailure):
             stop = failure.stop
-            _refuse_too_many(f"{key}.stop.replicas", stop.replicas, replicas)
-            which = [replicas - 1 - (stopped + k) % replicas for k in range(stop.replicas)]
-            stopped += stop.replicas
-            changes += stops(which, begin_s + stop.at_s, stop.back_after_s)
+            changes += stops(met[place], begin_s + stop.at_s, stop.back_after_s)
             events.append(Event(key, "stop", first, len(changes) - 1, stop.back_after_s is not None))
         elif isinstance(failure, SlowFailure):
             slow = failure.slow
@@ -127,6 +124,33 @@ def _restarts(replicas: int, at_s: float, wait_s: float, startup_s: float, first
     return changes
 
 
+def stopped_by(failures: Sequence[Failure], replicas: int) -> dict[int, list[int]]:
+    """Which replicas each stop meets, by its place in `failures`: of those that no other stop has taken away by then.
+
+    Raises ScenarioError for one that asks for more than there are then, and for one that leaves none for ever.
+    """
+    listed = [(place, failure.stop) for place, failure in enumerate(failures) if isinstance(failure, StopFailure)]
+    back_s = [0.0] * replicas  # when each is there again
+    met: dict[int, list[int]] = {}
+    taken = 0
+    for place, stop in sorted(listed, key=lambda one: one[1].at_s):
+        key = f"fleet.failures[{place}].stop.replicas"
+        _refuse_too_many(key, stop.replicas, replicas)
+        order = [replicas - 1 - (taken + k) % replicas for k in range(replicas)]
+        there = [r for r in order if back_s[r] <= stop.at_s]
+        if len(there) < stop.replicas:
+            rule = f"only {len(there)} of {replicas} are not stopped at {stop.at_s:g} s"
+            raise ScenarioError(key, stop.replicas, rule, str(len(there)) if there else "another at_s")
+        met[place] = there[: stop.replicas]
+        taken += stop.replicas
+        for r in met[place]:
+            back_s[r] = math.inf if stop.back_after_s is None else stop.at_s + stop.back_after_s
+        if all(math.isinf(moment) for moment in back_s):
+            rule = f"leaves none of {replicas} replicas for the rest of the run"
+            raise ScenarioError(key, stop.replicas, rule, "fewer of them, or a back_after_s")
+    return met
+
+
 def _refuse_too_many(key: str, wanted: int, replicas: int) -> None:
     if wanted > replicas:
         raise ScenarioError(key, wanted, f"fleet.replicas is {replicas}", str(replicas))
@@ -150,24 +174,36 @@ def lasting_s(scenario: Scenario, replicas: int, e2e_s: float) -> float:
 def failures_document(scenario: Scenario, run: FleetRun, outcome: Outcome, events: list[Event]) -> dict[str, Any]:
     """`failures` of `simulate`: what was lost and sent again, and the service levels around each event.
 
-    `before` an event is the time since the one before it had ended (of one without end: since it began), `after` it the
-    time to the next one; null where nobody arrived. `at_s` and `until_s` count from the first counted query, as `at_s`
-    of the scenario does; `until_s` is null where the event has no end, or the run ended first. For the rest see
-    `service_levels.around`.
+    Each is told from its begin to the next event's, whether it has ended or not: `told_to_s`, null where no other one
+    follows. `before` it is the time since another one last began or ended. `overlapped_by` is the key of the next one
+    where that begins before this one ends, `within` those of the others that are under way as this one begins. Of
+    events that begin at one instant the last has the figures, the others none. `at_s`, `until_s` and `told_to_s` count
+    from the first counted query, as `at_s` of the scenario does, and so does the `worst` stretch; `until_s` is null
+    where the event has no end, or the run ended first. In order of time. For the rest see `service_levels.around`.
     """
     begin_s = first_counted_s(run.load)
     at = [float(run.changed_s[event.first]) for event in events]
     until = [_ended_s(run, event) for event in events]
     rows = []
     for k, event in enumerate(events):
-        over = [end if np.isfinite(end) else start for end, start in zip(until, at, strict=True)]
-        earlier = [end for end, start in zip(over, at, strict=True) if start < at[k] and end <= at[k]]
-        later = [start for start in at if start > at[k] and start >= over[k]]
+        others = [j for j in range(len(events)) if j != k]
+        moments = [moment for j in others for moment in (at[j], until[j]) if moment < at[k]]
+        later = [j for j in others if (at[j], j) > (at[k], k)]
+        following = min(later, key=lambda j: (at[j], j), default=None)
+        upto_s = np.inf if following is None else at[following]
         first_s = float(run.arrival_s[run.load.warmup])
-        spans = (max(earlier, default=first_s), at[k], until[k], min(later, default=np.inf))
-        row = {"key": event.key, **_named(scenario, event, run.replicas), "at_s": round(at[k] - begin_s, 6)}
-        row["until_s"] = round(until[k] - begin_s, 6) if np.isfinite(until[k]) else None
-        rows.append(row | around(scenario, run, outcome, spans))
+        span = Span(max(moments, default=first_s), at[k], until[k], upto_s)
+        lasting = [j for j in others if at[j] == at[k] or (events[j].ends and at[j] < at[k] < until[j])]
+        overlapped = following is not None and (upto_s == at[k] or (event.ends and upto_s < until[k]))
+        row = {"key": event.key, **_named(scenario, event, run.replicas)}
+        row |= {name: _told(moment - begin_s) for name, moment in zip(("at_s", "until_s"), span[1:3], strict=True)}
+        row |= {
+            "told_to_s": _told(upto_s - begin_s),
+            "overlapped_by": events[following].key if following is not None and overlapped else None,
+            "within": [events[j].key for j in lasting],
+        }
+        rows.append(row | _from_first(around(scenario, run, outcome, span, met_by(run, event.first, event.last)), row))
+    rows.sort(key=lambda row: math.inf if row["at_s"] is None else row["at_s"])
     counted = slice(run.load.warmup, None)
     return {
         "lost": int((run.why_failed[counted] == LOST).sum()),
@@ -175,6 +211,18 @@ def failures_document(scenario: Scenario, run: FleetRun, outcome: Outcome, event
         "lost_tokens": int(run.lost_tokens.sum()),
         "events": rows,
     }
+
+
+def _from_first(told: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The levels around an event, whose worst stretch counts from it, in seconds of `at_s`."""
+    worst, at_s = told["worst"], row["at_s"]
+    if worst is None or at_s is None:
+        return told
+    return told | {"worst": worst | {key: round(at_s + worst[key], 6) for key in ("from_s", "to_s")}}
+
+
+def _told(seconds: float) -> float | None:
+    return round(seconds, 6) if np.isfinite(seconds) else None
 
 
 def settled_s(run: FleetRun, events: list[Event]) -> float:

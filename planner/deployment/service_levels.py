@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from planner.scenario import Scenario
-from planner.simulation.fleet_record import LOST, FleetRun
+from planner.simulation.fleet_record import FleetRun
 from planner.simulation.limits import good_queries, held_among, stretches
 from planner.simulation.outcome import Latencies, Outcome
 from planner.simulation.quantiles import quantile
@@ -17,50 +17,94 @@ from planner.specs import Limit
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 PERCENTILES = (50.0, 99.0)
 BEYOND = 10  # queries of a stretch that are above its percentile: fewer, and the percentile is chance
 LEAST_STRETCH = 200  # queries
 CHANCE = 3.0  # standard deviations
+LEAST_BEFORE = 3  # stretches before an event that tell what chance does
 
 
-def around(
-    scenario: Scenario, run: FleetRun, outcome: Outcome, spans: tuple[float, float, float, float]
-) -> dict[str, Any]:
-    """Service levels before, during and after an event: (from, it begins, it ends, up to) in seconds of the run.
+class Span(NamedTuple):
+    """When an event begins and ends (inf: it does not), from when on those before it are looked at, up to when it is.
 
-    One that does not end (inf) lasts to the run's last query; up to is then where its worst `stretch` is looked for.
+    Seconds of the run. `upto_s` is where the next event begins, or inf.
+    """
 
-    A query belongs to the time at which it arrived; one that the event lost, or sent again, to the event: those are
-    also told by themselves as `in_hand`, their waits being what they are however large the fleet is. A fleet may break
-    a limit for a minute and hold it over an hour: hence the worst stretch of those who came meanwhile.
+    from_s: float
+    begins_s: float
+    ends_s: float
+    upto_s: float
+
+
+class Groups(NamedTuple):
+    """The counted queries [Q] by when they arrived and ended: see `groups_of`."""
+
+    before: Mask
+    during: Mask
+    in_hand: Mask
+    under_way: Mask
+    after: Mask
+
+
+def around(scenario: Scenario, run: FleetRun, outcome: Outcome, span: Span, met: I64) -> dict[str, Any]:
+    """Service levels before, during and after an event, which met so many calls of each counted query [Q].
+
+    A row of `window` for each of `groups_of`, and what `worst_stretch` says of those who came from the event on: a
+    fleet may break a limit for a minute and hold it over an hour.
     """
     counted = slice(run.load.warmup, None)
-    arrived_s, begins_s, ends_s = run.arrival_s[counted], spans[1], spans[2]
-    met = hit_by(run, begins_s)
-    among = {
-        "before": (arrived_s >= spans[0]) & (arrived_s < begins_s) & ~met,
-        "during": ((arrived_s >= begins_s) & (arrived_s < ends_s)) | met,
-        "after": (arrived_s >= ends_s) & (arrived_s < spans[3]),
-        "in_hand": met,
-    }
-    rows = {name: window(scenario.slo, outcome.latencies, run.retried[counted], of) for name, of in among.items()}
-    came = (arrived_s >= begins_s) & (run.ended_s[counted] < spans[3])  # who stayed longer, the next event met
-    return rows | worst_stretch(scenario.slo, outcome.latencies, arrived_s, (among["before"], came), begins_s)
+    arrived_s, groups = run.arrival_s[counted], groups_of(run, span, met)
+    rows = windows_of(scenario.slo, outcome.latencies, run, groups, met)
+    came = groups.during & (arrived_s >= span.begins_s) | groups.after
+    return rows | worst_stretch(scenario.slo, outcome.latencies, arrived_s, (groups.before, came), span.begins_s)
 
 
-def hit_by(run: FleetRun, at_s: float) -> NDArray[np.bool_]:
-    """Which counted queries were in hand when a replica stopped at `at_s`, and were sent again or lost for it."""
+def groups_of(run: FleetRun, span: Span, met: I64) -> Groups:
+    """Who arrived when, and who was neither: under way as the event began.
+
+    - before: arrived from `from_s` on, and had ended when the event began.
+    - in_hand: of these the event lost or sent again a call. Their waits are what they are however large the fleet is.
+    - under_way: the others that were not over yet. They met the event in part, and long answers are many among them.
+    - during: arrived from its begin to its end, and those in hand. An event without end lasts to the last query.
+    - after: arrived later.
+
+    Of the last three only those that had ended at `upto_s`: the rest met the next event, and are under way there.
+    """
     counted = slice(run.load.warmup, None)
-    ended_s = run.ended_s[counted]
-    lost = run.why_failed[counted] == LOST  # at the very instant of the event
-    again = (run.retried[counted] > 0) & (ended_s > at_s)
-    hit: NDArray[np.bool_] = (run.arrival_s[counted] < at_s) & (again | (lost & (ended_s >= at_s)))
-    return hit
+    arrived_s, ended_s = run.arrival_s[counted], run.ended_s[counted]
+    hit = met > 0
+    earlier, own = (arrived_s < span.begins_s) & ~hit, ended_s <= span.upto_s
+    over = ended_s <= span.begins_s
+    return Groups(
+        before=earlier & over & (arrived_s >= span.from_s),
+        during=((arrived_s >= span.begins_s) & (arrived_s < span.ends_s) | hit) & own,
+        in_hand=hit,
+        under_way=earlier & ~over & own,
+        after=(arrived_s >= span.ends_s) & own,
+    )
 
 
-def window(
-    limits: tuple[Limit, ...], latencies: Latencies, retried: I64, among: NDArray[np.bool_]
-) -> dict[str, Any] | None:
+def met_by(run: FleetRun, first: int, last: int) -> I64:
+    """How many calls of each counted query [Q] were in hand of a replica that one of these changes stopped."""
+    among = (run.met[:, 1] >= first) & (run.met[:, 1] <= last)
+    met: I64 = np.bincount(run.met[among, 0], minlength=run.load.queries)[run.load.warmup :]
+    return met
+
+
+def windows_of(
+    limits: tuple[Limit, ...], latencies: Latencies, run: FleetRun, groups: Groups, met: I64
+) -> dict[str, Any]:
+    """A row of `window` for each group; of those in hand `retried` is what this event alone sent again."""
+    retried = run.retried[run.load.warmup :]
+    own = met if run.control.retry else np.zeros_like(met)
+    return {
+        name: window(limits, latencies, own if name == "in_hand" else retried, among)
+        for name, among in groups._asdict().items()
+    }
+
+
+def window(limits: tuple[Limit, ...], latencies: Latencies, retried: I64, among: Mask) -> dict[str, Any] | None:
     """Service levels of the counted queries `among` [Q], each limit by their own statistic; None of nobody."""
     count = int(among.sum())
     if count == 0:
@@ -74,81 +118,83 @@ def window(
         "tpot_ms": _percentiles(those.tpot_ms),
         "e2e_ms": _percentiles(those.e2e_ms),
         "good_share": float(good_queries(those, limits).mean()) if limits else None,
-        "limits": [held_among(limit, those, steady=False).as_dict() for limit in limits],
+        "limits": [held_among(limit, those).as_dict() for limit in limits],
     }
 
 
 def worst_stretch(
-    limits: tuple[Limit, ...],
-    latencies: Latencies,
-    arrived_s: F64,
-    among: tuple[NDArray[np.bool_], NDArray[np.bool_]],
-    begins_s: float,
+    limits: tuple[Limit, ...], latencies: Latencies, arrived_s: F64, among: tuple[Mask, Mask], begins_s: float
 ) -> dict[str, Any]:
     """The successive queries, from an event on, that come nearest to their limits or furthest beyond them.
 
     `among` are those before the event, and those from it on, [Q] each.
 
     - `worst`: {from_s, to_s, queries, limits, beyond_chance}: when the first and the last of them arrived, in seconds
-      after `begins_s`; each limit by their own statistic; whether one is broken by more than `CHANCE` times the spread
-      that the stretches before the event have, since in a long run one of many is bad by chance. None without limits,
-      or where nobody arrived.
+      after `begins_s`; each limit by their own statistic; whether one is exceeded by more than `CHANCE` standard
+      deviations of that statistic over the stretches before the event, since in a long run one of many is bad by
+      chance. That is None where one is exceeded and fewer than `LEAST_BEFORE` stretches came before. No `worst` without
+      limits, or where nobody arrived.
     - `recovered_s`: when, after the worst one, the first stretch begins that holds every limit, in seconds after
       `begins_s`; None where the worst holds them too, and where none does up to the next event.
     - `held_before`: whether every stretch before the event held them; None where nobody arrived then.
 
     A stretch has as many queries as leave `BEYOND` of them above the strictest percentile.
     """
-    before, order = (_in_order(which, arrived_s) for which in among)
+    before, order = (in_order(which, arrived_s) for which in among)
     if not limits or len(order) == 0:
         return {"worst": None, "recovered_s": None, "held_before": None}
-    held_before, spread = None, 0.0
-    if len(before):
-        earlier = _of_limit(limits, only(latencies, before), _count(limits, before))
-        held_before, spread = bool((earlier <= 1.0).all()), _spread(earlier)
-    count = _count(limits, order)
-    reached = _of_limit(limits, only(latencies, order), count)
-    edges = np.ceil(np.linspace(0, len(order), count + 1)).astype(np.int64)  # as `stretches` cuts them
-    k = int(reached.argmax())
+    limits_ms = np.array([[limit.limit_ms] for limit in limits])
+    earlier_ms = _statistics(limits, latencies, before)
+    reached_ms = _statistics(limits, latencies, order)
+    edges = np.ceil(np.linspace(0, len(order), reached_ms.shape[1] + 1)).astype(np.int64)  # as `stretches` cuts them
+    of_limit = (reached_ms / limits_ms).max(axis=0)
+    k = int(of_limit.argmax())
     those = order[edges[k] : edges[k + 1]]
-    holds = np.flatnonzero(reached[k:] <= 1.0)
+    holds = np.flatnonzero(of_limit[k:] <= 1.0)
     recovered_s = None
-    if reached[k] > 1.0 and len(holds):
+    if of_limit[k] > 1.0 and len(holds):
         recovered_s = float(arrived_s[order[edges[k + holds[0]]]]) - begins_s
     worst = {
         "from_s": float(arrived_s[those[0]]) - begins_s,
         "to_s": float(arrived_s[those[-1]]) - begins_s,
         "queries": len(those),
-        "limits": [held_among(limit, only(latencies, those), steady=False).as_dict() for limit in limits],
-        "beyond_chance": bool(reached[k] > 1.0 + CHANCE * spread),
+        "limits": [held_among(limit, only(latencies, those)).as_dict() for limit in limits],
+        "beyond_chance": _beyond_chance(reached_ms[:, k] - limits_ms[:, 0], earlier_ms),
     }
+    held_before = bool((earlier_ms <= limits_ms).all()) if len(before) else None
     return {"worst": worst, "recovered_s": recovered_s, "held_before": held_before}
 
 
-def _in_order(among: NDArray[np.bool_], arrived_s: F64) -> I64:
+def in_order(among: Mask, arrived_s: F64) -> I64:
+    """The counted queries `among` [Q] in the order of their arrival."""
     which = np.flatnonzero(among)
     return which[np.argsort(arrived_s[which], kind="stable")]
 
 
-def _count(limits: tuple[Limit, ...], queries: I64) -> int:
-    """How many stretches so many queries make."""
+def _statistics(limits: tuple[Limit, ...], latencies: Latencies, queries: I64) -> F64:
+    """Each limit's statistic in ms over each successive stretch of these queries, [limits, stretches]; 0 of no figure.
+
+    There is at least one stretch.
+    """
     strictest = max(limit.percentile or 0.0 for limit in limits)
     size = max(BEYOND / (1.0 - strictest / 100.0), LEAST_STRETCH)
-    return max(round(len(queries) / size), 1)
+    count, those = max(round(len(queries) / size), 1), only(latencies, queries)
+    return np.array([[value or 0.0 for value in stretches(limit, those, count)] for limit in limits])
 
 
-def _of_limit(limits: tuple[Limit, ...], latencies: Latencies, count: int) -> F64:
-    """How much of its limit the worst statistic of each stretch is: above 1 it breaks it."""
-    rows = [[value or 0.0 for value in stretches(limit, latencies, count)] for limit in limits]
-    bounds = np.array([[limit.limit_ms] for limit in limits])
-    most: F64 = (np.array(rows) / bounds).max(axis=0)
-    return most
+def _beyond_chance(excess_ms: F64, earlier_ms: F64) -> bool | None:
+    """Whether any limit's excess [limits] is more than chance made of it before [limits, stretches]; None: not known.
 
-
-def _spread(of_limit: F64) -> float:
-    """Standard deviation of the stretches' statistics, as a share of their mean; 0 where it cannot be told."""
-    known = of_limit[np.isfinite(of_limit)]
-    return float(known.std(ddof=1) / known.mean()) if len(known) > 1 and known.mean() > 0 else 0.0
+    A stretch in which too many failed tells no spread.
+    """
+    broken = excess_ms > 0.0
+    known = np.isfinite(earlier_ms).all(axis=1) & (earlier_ms.shape[1] >= LEAST_BEFORE)
+    spread_ms = np.full(len(excess_ms), np.inf)
+    if known.any():
+        spread_ms[known] = earlier_ms[known].std(axis=1, ddof=1)
+    if (broken & known & (excess_ms > CHANCE * spread_ms)).any():
+        return True
+    return None if (broken & ~known).any() else False
 
 
 def _percentiles(values: F64) -> dict[str, float] | None:

@@ -1,12 +1,16 @@
-"""What a scenario leaves unsaid and every cost of a query rests on: the day, the arrivals, what is paid beside GPUs."""
+"""What a scenario leaves unsaid and every cost of a query rests on: the day, the arrivals, what is paid beside GPUs;
+and that queries which fail are reckoned with like those which are answered.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import PurePath
 
+from planner.pricing.earnings import patience_of
 from planner.provenance import Provenance
 from planner.scenario import Scenario
+from planner.summary.words import percent
 from planner.workload import closing_row
 
 
@@ -35,7 +39,7 @@ def assumed_demand(scenario: Scenario) -> Iterator[Provenance]:
 def assumed_prices(scenario: Scenario) -> Iterator[Provenance]:
     """What is paid beside the GPUs, where the scenario does not say, and the exchange rates that it states."""
     prices = scenario.prices
-    priced = prices.gpu_hour_usd is not None or prices.commitments is not None or prices.own is not None
+    priced = _priced(scenario)
     if priced and "retrieval_usd_per_query" not in prices.model_fields_set:
         why = "not given: no search or grounding is paid for"
         yield _optimistic("prices.retrieval_usd_per_query", why, f"{prices.retrieval_usd_per_query:g} USD")
@@ -46,6 +50,32 @@ def assumed_prices(scenario: Scenario) -> Iterator[Provenance]:
         why = "the scenario's own rate, for every amount in that currency; it has no date"
         value = f"{rate:g} {code} per USD"
         yield Provenance(f"prices.exchange_rates.{code}", "assumed", why, value, errs="unknown")
+
+
+def failing_leave(scenario: Scenario) -> bool:
+    """Whether a query that fails at the peak earns nothing: its latency is endless, and `revenue.abandonment` has
+    users leave who wait.
+    """
+    patience = patience_of(scenario)
+    return patience is not None and patience.per_100ms > 0
+
+
+def assumed_answered(scenario: Scenario, failed_share: float, leave: bool) -> Iterator[Provenance]:
+    """Queries that fail, and that a plan's money takes for answered ones; nothing where none fails, or without money.
+
+    `failed_share` is of the queries that reach the model; `leave`: revenue is without them.
+    """
+    if failed_share <= 0 or (scenario.revenue is None and not _priced(scenario)):
+        return
+    why = "counted among the queries that the bill is divided by"
+    if scenario.revenue is not None and not leave:
+        why = "counted as earning, and among the queries that the bill is divided by"
+    yield _optimistic("queries that fail", why, percent(failed_share))
+
+
+def _priced(scenario: Scenario) -> bool:
+    prices = scenario.prices
+    return prices.gpu_hour_usd is not None or prices.commitments is not None or prices.own is not None
 
 
 def _optimistic(what: str, why: str, value: str = "") -> Provenance:

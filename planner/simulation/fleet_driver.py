@@ -12,7 +12,7 @@ from planner.simulation.fleet_events import ALL_OVER, MAY_BE_DRAINED, run_depend
 from planner.simulation.fleet_heap import EVENT, push
 from planner.simulation.fleet_operations import Fleet, begin, bring, note_parked, operate, put_off_drained
 from planner.simulation.fleet_scaling import Watch, attend, begin_watch, finish
-from planner.simulation.fleet_setup import Ran, World
+from planner.simulation.fleet_setup import NOTHING_MET, Ran, World
 from planner.simulation.fleet_world import (
     COUNTERS,
     LOST,
@@ -48,8 +48,19 @@ def run_events(world: World, cost: StepCost, control: Control, marks_s: F64) -> 
     wall_s = time.perf_counter() - started
     marks, ledger = fleet.marks[: len(marks_s)], fleet.p.scalars
     steady = _gained(fleet.marks[len(marks_s) :], own_s, ledger)
-    told = (fleet.on_s, fleet.lost_tokens, fleet.changed_s, watch, joined(fleet.on), _away(fleet))
-    return Ran(steady, ledger, wall_s, marks, *told)
+    return Ran(
+        steady=steady,
+        ledger=ledger,
+        wall_s=wall_s,
+        marks=marks,
+        on_s=fleet.on_s,
+        lost_tokens=fleet.lost_tokens,
+        changed_s=fleet.changed_s,
+        met=np.concatenate([NOTHING_MET, *fleet.met]),
+        watch=watch,
+        on=joined(fleet.on),
+        away=_away(fleet),
+    )
 
 
 def _load_compiled(fleet: Fleet) -> None:
@@ -167,6 +178,7 @@ def _fleet(world: World, client: Client, cost: StepCost, control: Control) -> Fl
         changed_s=np.full(len(control.changes), np.nan),
         on=[],
         away=[],
+        met=[],
     )
 
 

@@ -67,6 +67,7 @@ class Fleet(NamedTuple):
     changed_s: NDArray[np.float64]  # [changes] when each happened, or was passed over
     on: list[Stays]  # of replicas, up to when they were put off
     away: list[Stays]  # of requests, at the router or until they begin again; to be cut off where their query failed
+    met: list[NDArray[np.int64]]  # rows of `FleetRun.met`, some for each stop
 
 
 def begin(f: Fleet) -> None:
@@ -95,7 +96,7 @@ def operate(f: Fleet, k: int, t: float) -> None:
             _pass_over(f, k, t)
         return
     if change.what == "stop" and state != OFF:
-        stop(f, r, t)
+        stop(f, r, t, k)
     elif change.what == "boot" and state == OFF:
         boot(f, r, t)
     elif change.what == "start" and state != DRAINING:
@@ -154,8 +155,8 @@ def put_off_drained(f: Fleet, t: float) -> None:
                 _done(f, change, t)
 
 
-def stop(f: Fleet, r: int, t: float) -> None:
-    """Replica r stops: what it has in hand begins again elsewhere, or its query is lost.
+def stop(f: Fleet, r: int, t: float, k: int) -> None:
+    """Replica r stops, which is change k: what it has in hand begins again elsewhere, or its query is lost.
 
     The step in hand is lost too: what would have ended with it has not. A restart that it was in the middle of is
     broken off, and goes on to the next replica.
@@ -167,6 +168,7 @@ def stop(f: Fleet, r: int, t: float) -> None:
     f.lost_tokens[r] += _held_tokens(f, r) + (rows["prompt"][undone] + rows["output"][undone] - 1).sum()
     rows["status"][undone] = np.where(f.queries.remaining[undone // width] > 0, PENDING, ABORTED)
     lost = np.flatnonzero(mine & (rows["status"] == PENDING))
+    f.met.append(np.column_stack((lost // width, np.full(len(lost), k))))
     _put_off(f, r, t)
     change, f.chain[r] = int(f.chain[r]), -1
     if change >= 0:

@@ -51,6 +51,7 @@ class FleetRun:
     on_s: NDArray[np.float64]  # [replicas]
     lost_tokens: NDArray[np.int64]  # [replicas]
     changed_s: NDArray[np.float64]  # [changes of `control`] when each happened
+    met: NDArray[np.int64]  # [requests in hand of what stopped, 2]: the query, the change that stopped it
     wall_s: float
     usable_blocks: int
     control: Control = NO_CONTROL
@@ -91,6 +92,7 @@ def without_cooldown(run: FleetRun) -> FleetRun:
     return replace(
         run,
         load=kept,
+        met=run.met[run.met[:, 0] < queries],
         **{name: getattr(run, name)[:queries] for name in by_query},
         **{name: getattr(run, name)[:requests] for name in ("first_token_s", "last_token_s", "replica")},
         away=run.away.among(run.away.who < requests),

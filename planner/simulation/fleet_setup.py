@@ -35,6 +35,8 @@ from planner.simulation.stays import NO_STAYS, Stays
 from planner.specs import SchedulerConfig
 from planner.units import S_PER_HOUR
 
+NOTHING_MET = np.zeros((0, 2), np.int64)
+
 
 class World(NamedTuple):
     """What every loop takes, and fills: who asks what of whom, at which cost."""
@@ -74,6 +76,7 @@ class Ran(NamedTuple):
     on_s: NDArray[np.float64]
     lost_tokens: NDArray[np.int64]
     changed_s: NDArray[np.float64]
+    met: NDArray[np.int64]
     watch: Watch | None = None
     on: Stays = NO_STAYS
     away: Stays = NO_STAYS
@@ -91,6 +94,7 @@ def undisturbed(world: World, steady: NDArray[np.void], ledger: NDArray[np.void]
         on_s=np.full(replicas, float(ledger["now"].max())),
         lost_tokens=np.zeros(replicas, np.int64),
         changed_s=np.zeros(0),
+        met=NOTHING_MET,
     )
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from planner.simulation.quantiles import gap_ms, quantile
-from planner.simulation.service import Latencies, Service, all_gaps_ms
+from planner.simulation.kernel_state import Gaps
+from planner.simulation.quantiles import ROUNDING, gap_ms, quantile
+from planner.simulation.service import Latencies, Service
 from planner.specs import Limit
 
 F64 = NDArray[np.float64]
@@ -24,6 +25,7 @@ CONFIDENCE = 0.95
 class Check:
     """One limit held against a run, judged by the upper end of the 95 % batch-means interval or by the run's own value.
 
+    "TPOT": an ITL limit of which only some queries are looked at, so by their mean gaps, `value_ms` being that too.
     `upper_ms` is that end (inf where nothing is known about the spread), None where the run's own statistic judges.
     `value_ms` is None where no request has such a figure (inf where too many failed); the limit then holds unless a
     query failed.
@@ -33,7 +35,7 @@ class Check:
     limit_ms: float
     value_ms: float | None
     upper_ms: float | None
-    judged_by: Literal["interval", "own statistic"]
+    judged_by: Literal["interval", "own statistic", "TPOT"]
     met: bool
 
     def as_dict(self) -> dict[str, Any]:
@@ -64,20 +66,48 @@ def good_queries(latencies: Latencies, limits: tuple[Limit, ...]) -> NDArray[np.
 def held_against(limit: Limit, service: Service, latencies: Latencies, *, steady: bool) -> Check:
     """One limit against a run; of a `steady` one by the upper end of the 95 % interval of batch means."""
     if limit.metric == "itl":
-        value, parts = _judged_gaps(service, limit.percentile)
-    else:
-        value, parts = stretches(limit, latencies, 1)[0], stretches(limit, latencies, BATCHES)
+        everybody = np.ones(service.load.queries - service.load.warmup, np.bool_)
+        return held_gaps(limit, service, everybody, slice(None), steady=steady)
+    value, parts = stretches(limit, latencies, 1)[0], stretches(limit, latencies, BATCHES)
     return _judged(limit, value, parts, not service.failed[service.load.warmup :].any(), steady=steady)
 
 
-def held_among(limit: Limit, latencies: Latencies, *, steady: bool, settling: int = 0) -> Check:
-    """One limit against some queries of a run (`service.only`); an ITL limit by their TPOT, a request's mean gap.
+def held_among(limit: Limit, latencies: Latencies) -> Check:
+    """One limit against some queries of a run (`service.only`), by their own statistic.
 
-    `steady`: by the upper end of the interval of batch means, over batches of the queries in their order. What happened
-    in the first `settling` batches counts into the value, but was no chance: the spread is that of the others.
+    Gaps between tokens are not kept by query, so an ITL limit is held against their TPOT, a request's mean gap.
+    """
+    check = _judged(limit, stretches(limit, latencies, 1)[0], [], _unharmed(latencies), steady=False)
+    return replace(check, judged_by="TPOT") if limit.metric == "itl" else check
+
+
+def held_settling(limit: Limit, latencies: Latencies, settling: int) -> Check:
+    """The same by the interval of batch means, over batches of the queries in their order; not for ITL: `held_gaps`.
+
+    What happened in the first `settling` batches counts into the value, but was no chance: the spread is that of the
+    others.
     """
     value, parts = stretches(limit, latencies, 1)[0], stretches(limit, latencies, BATCHES)[settling:]
-    return _judged(limit, value, parts, bool(np.isfinite(latencies.e2e_ms).all()), steady=steady)
+    return _judged(limit, value, parts, _unharmed(latencies), steady=True)
+
+
+def held_gaps(
+    limit: Limit, service: Service, among: NDArray[np.bool_], windows: slice, *, steady: bool, settling: int = 0
+) -> Check:
+    """An ITL limit against the gaps that ended in some time windows of a run, each of them a batch.
+
+    A gap is known by when it ended and not by its query; `among` says which counted queries [Q] may have failed there.
+    """
+    value, parts = _judged_gaps(service, limit.percentile, among, windows)
+    unharmed = not service.failed[service.load.warmup :][among].any()
+    return _judged(limit, value, parts[settling:], unharmed, steady=steady)
+
+
+def windows_around(gaps: Gaps, at_s: float) -> tuple[slice, slice]:
+    """The time windows that end by `at_s`, and those that begin then or later; of one window that one is the latter."""
+    at, last = (at_s - gaps.start_s) / gaps.window_s, len(gaps.total_s) - 1
+    ended, begun = math.floor(at + ROUNDING), math.ceil(at - ROUNDING)
+    return slice(min(max(ended, 0), last)), slice(min(max(begun, 0), last), None)
 
 
 def stretches(limit: Limit, latencies: Latencies, count: int) -> list[float | None]:
@@ -121,16 +151,24 @@ def _statistic(values: F64, percentile: float | None) -> float | None:
     return float(values.mean()) if percentile is None else quantile(values, percentile)
 
 
-def _judged_gaps(service: Service, percentile: float | None) -> tuple[float | None, list[float | None]]:
-    """ITL in ms over the run and over each of its time windows, the share of failed queries standing above all gaps."""
-    windows = len(service.gaps.total_s)
-    failed, ended_s = service.failed[service.load.warmup :], service.ended_s[service.load.warmup :]
-    window = np.clip((ended_s - service.gaps.start_s) / service.gaps.window_s, 0, windows - 1).astype(np.int64)
-    ended = np.bincount(window, minlength=windows)
-    shares = np.bincount(window, weights=failed, minlength=windows) / ended.clip(min=1)
-    rows = zip(service.gaps.count, service.gaps.total_s, shares, strict=True)
+def _judged_gaps(
+    service: Service, percentile: float | None, among: NDArray[np.bool_], windows: slice
+) -> tuple[float | None, list[float | None]]:
+    """ITL in ms over these time windows and over each of them, the share of failed queries standing above all gaps."""
+    gaps, counted = service.gaps, slice(service.load.warmup, None)
+    failed, ended_s = service.failed[counted][among], service.ended_s[counted][among]
+    count = len(gaps.total_s)
+    window = np.clip((ended_s - gaps.start_s) / gaps.window_s, 0, count - 1).astype(np.int64)
+    ended = np.bincount(window, minlength=count)
+    shares = np.bincount(window, weights=failed, minlength=count) / ended.clip(min=1)
+    rows = zip(gaps.count[windows], gaps.total_s[windows], shares[windows], strict=True)
     parts = [gap_ms(counts, float(total), percentile, float(share)) for counts, total, share in rows]
-    return all_gaps_ms(service, percentile, float(failed.mean())), parts
+    share = float(failed.mean()) if len(failed) else 0.0
+    return gap_ms(gaps.count[windows].sum(axis=0), float(gaps.total_s[windows].sum()), percentile, share), parts
+
+
+def _unharmed(latencies: Latencies) -> bool:
+    return bool(np.isfinite(latencies.e2e_ms).all())
 
 
 def _finite(value: float | None) -> float | None:

@@ -9,7 +9,8 @@ from planner.summary.words import ABSENT, capitalised, limit_name, milliseconds,
 
 Document = dict[str, Any]
 _LATENCIES = (("p99 TTFT", "ttft_ms"), ("p99 TPOT", "tpot_ms"), ("p99 E2E", "e2e_ms"))
-_WHEN = {"in_hand": "(in hand)"}
+_WHEN = {"in_hand": "(in hand)", "under_way": "(under way)"}
+_ROWS = ("before", "in_hand", "under_way", "during", "after")
 _MOST_LIMITS = 4  # columns that the table has room for
 
 
@@ -26,35 +27,37 @@ def event_words(event: Document) -> str:
 
 def failure_sentence(failures: Document) -> str:
     """Which events a fleet did not come through, with the worst that they did to which limit; "" of none."""
-    return " ".join(text for event in failures.get("events") or [] if (text := _broke(event)))
+    events = failures.get("events") or []
+    return " ".join(text for event in events if (text := _broke(event, events)))
 
 
 def failure_lines(failures: Document) -> list[str]:
     """Each event with the service levels before, during and after it, and its worst moment; nothing without failures.
 
-    Columns are the limits' own statistics, or percentiles where nothing is judged.
+    Columns are the limits' own statistics (of an ITL limit the TPOT's), or percentiles where nothing is judged.
     """
     if not failures:
         return []
     events = failures.get("events") or []
-    spans = [event[when] for event in events for when in ("before", "during", "after") if event.get(when)]
-    keys = [limit["key"] for limit in (spans[0].get("limits") or [])[:_MOST_LIMITS]] if spans else []
-    heads = [limit_name(key) for key in keys] if keys else [name for name, _ in _LATENCIES]
+    spans = [event[when] for event in events for when in _ROWS if event.get(when)]
+    judged = (spans[0].get("limits") or [])[:_MOST_LIMITS] if spans else []
+    keys = [limit["key"] for limit in judged]
+    heads = [_statistic(limit) for limit in judged] if keys else [name for name, _ in _LATENCIES]
     rows = [["", "", "queries", "failed", *heads, "good", ""]]
     for event in events:
         end = "the end" if event.get("until_s") is None else f"{number(event['until_s'])} s"
         name = f"{event_words(event)}, {number(event['at_s'])} s to {end}"
-        for place, when in enumerate(("before", "during", "in_hand", "after")):
-            row = event.get(when)
-            if row is not None:
-                rows.append([name if place == 0 else "", _WHEN.get(when, when), *_cells(row, keys)])
+        told = [when for when in _ROWS if event.get(when)]
+        for when in told:
+            rows.append([name if when == told[0] else "", _WHEN.get(when, when), *_cells(event[when], keys)])
     again = failures.get("retried") or 0
     said = f"{plural(again, 'request')} began again on another replica"
     said += f", {plural(failures.get('lost') or 0, 'query')} lost with a replica (both: in hand); work thrown away: "
     said += f"{number(failures.get('lost_tokens') or 0)} tokens."
     lines = table(rows, "<<>>" + ">" * len(heads) + "><")
     for event in events:
-        lines += paragraph(_worst(event), "  ", "    ")
+        for text in (_worst(event), _overlap(event, events)):
+            lines += paragraph(text, "  ", "    ")
     return [*lines, *paragraph(said, "  ")]
 
 
@@ -65,8 +68,8 @@ def spare_lines(proof: Document) -> list[str]:
     before, after = proof.get("before") or {}, proof.get("after") or {}
     said = (
         f"Proof of the spare: {number(proof['stopped'])} of {plural(proof['replicas'], 'replica')} stopped for good in "
-        f"a run at the peak. Over the {plural(after.get('queries') or 0, 'query')} that came afterwards, or were in "
-        f"hand, {_spare_verdict(proof)}."
+        f"a run at the peak. Over the {plural(after.get('queries') or 0, 'query')} that came afterwards "
+        f"{_spare_verdict(proof)}{_on_seeds(proof)}."
     )
     rows = [["", "limit", "before", "after", "upper end", ""]]
     earlier = {limit["key"]: limit for limit in before.get("limits") or []}
@@ -76,16 +79,38 @@ def spare_lines(proof: Document) -> list[str]:
         shown = [milliseconds(value), milliseconds(limit.get("value_ms")), upper]
         verdict = {"fails": "FAILS"}.get(limit["verdict"], limit["verdict"])
         rows.append([limit_name(limit["key"]), f"≤ {milliseconds(limit['limit_ms'])}", *shown, verdict])
-    lines = [*paragraph(said), *table(rows, "<>>>><")]
-    if hit := proof.get("in_hand"):
-        wait = milliseconds((hit.get("ttft_ms") or {}).get("p50"))
-        began = f"{plural(hit['queries'] - hit['failed'], 'query')} began again elsewhere (median TTFT {wait})"
-        lost = f"{plural(hit['failed'], 'query')} lost" if hit["failed"] else ""
-        said = " and ".join(part for part in (began if hit["queries"] > hit["failed"] else "", lost) if part)
-        lines += paragraph(f"Of what the stopped ones had in hand {said}.", "  ", "    ")
+    lines = [*paragraph(said), *table(rows, "<>>>><"), *paragraph(_cut_off(proof), "  ", "    ")]
     if broken := _broken(proof):
         lines += paragraph(f"Soon after the stop: {broken}; {_recovery(proof)}.", "  ", "    ")
     return lines
+
+
+def _cut_off(proof: Document) -> str:
+    """What became of those that the stopped replicas had in hand; "" of none."""
+    hit, before = proof.get("in_hand"), proof.get("before") or {}
+    if not hit:
+        return ""
+    said, answered = [], hit["queries"] - hit["failed"]
+    if answered:
+        usual = (before.get("ttft_ms") or {}).get("p50")
+        than = "" if usual is None else f", {milliseconds(usual)} before the stop"
+        first = milliseconds((hit.get("ttft_ms") or {}).get("p50"))
+        began = "began again elsewhere" if hit.get("retried") else "were answered all the same"
+        said.append(f"{plural(answered, 'query')} {began} (median TTFT {first}{than})")
+    if hit["failed"]:
+        said.append(f"{plural(hit['failed'], 'query')} {'was' if hit['failed'] == 1 else 'were'} lost")
+    return f"Not judged are those that the stopped ones had in hand: {' and '.join(said)}."
+
+
+def _on_seeds(proof: Document) -> str:
+    """On which seeds it was run, where these are several."""
+    seeds = proof.get("seeds") or []
+    if len(seeds) < 2:
+        return ""
+    tried = f"seeds {', '.join(map(str, seeds))}"
+    if proof.get("verdict") == "holds":
+        return f", on {tried} (near the collapse of the prefix cache answers may flip with the seed)"
+    return f", on seed {proof['seed']} (run on {tried}: near the collapse of the prefix cache answers may flip)"
 
 
 def _spare_verdict(proof: Document) -> str:
@@ -100,29 +125,39 @@ def _spare_verdict(proof: Document) -> str:
     return f"the limits do NOT hold{growing}"
 
 
-def _broke(event: Document) -> str:
+def _broke(event: Document, events: list[Document]) -> str:
     """ "Does NOT hold after stop of 1 replica at 60 s: p99 TTFT 2,310 ms over 1,000 ms …, recovered after 45 s."."""
     broken = _broken(event)
     if not broken:
         return ""
-    before = "" if event.get("held_before") is not False else " (nor just before it)"
-    since = f"from {event_words(event)} at {number(event['at_s'])} s on"
-    return f"Does NOT hold {since}{before}: {broken}, {_recovery(event)}."
+    others = [event_words(other) for other in events if other.get("key") in (event.get("within") or [])]
+    said = [f"with {' and '.join(others)} under way"] if others else []
+    said += ["nor just before it"] if event.get("held_before") is False else []
+    beside = f" ({'; '.join(said)})" if said else ""
+    since = f"from {event_words(event)} at {number(event['at_s'])} s on{beside}"
+    return f"Does NOT hold {since}: {broken}, {_recovery(event)}."
 
 
 def _broken(event: Document) -> str:
     """The limits that an event's worst stretch breaks, if not by chance alone; "" of none.
 
-    "p99 TTFT 2,310 ms over 1,000 ms in the worst 1,000 queries".
+    "p99 TTFT 2,310 ms over 1,000 ms in the worst 1,000 queries", and so where too few came before it to tell chance.
     """
     worst = event.get("worst") or {}
     unmet = [limit for limit in worst.get("limits") or [] if limit.get("met") is False]
     spans = [event[when].get("limits") or [] for when in ("during", "after") if event.get(when)]
     over_all = any(limit.get("met") is False for limits in spans for limit in limits)
-    if not unmet or not (worst.get("beyond_chance") or over_all):
+    if not unmet or not (worst.get("beyond_chance") is not False or over_all):
         return ""
-    said = [f"{limit_name(limit['key'])} {_value(limit)} over {milliseconds(limit['limit_ms'])}" for limit in unmet]
-    return f"{' and '.join(said)} in the worst {plural(worst['queries'], 'query')}"
+    said = [f"{_statistic(limit)} {_value(limit)} over {milliseconds(limit['limit_ms'])}" for limit in unmet]
+    doubt = " (too few came before it to say whether by chance)" if worst.get("beyond_chance") is None else ""
+    return f"{' and '.join(said)} in the worst {plural(worst['queries'], 'query')}{doubt}"
+
+
+def _statistic(limit: Document) -> str:
+    """What a limit is held against: "p99 TTFT"; of some queries alone "p99 TPOT, for ITL"."""
+    name = limit_name(limit["key"])
+    return name.replace("ITL", "TPOT, for ITL") if limit.get("judged_by") == "TPOT" else name
 
 
 def _value(limit: Document) -> str:
@@ -131,7 +166,10 @@ def _value(limit: Document) -> str:
 
 def _recovery(event: Document) -> str:
     after_s = event.get("recovered_s")
-    return "not recovered from" if after_s is None else f"recovered after {number(round(after_s, 1))} s"
+    if after_s is not None:
+        return f"recovered after {number(round(after_s, 1))} s"
+    upto_s = event.get("told_to_s")
+    return "not recovered from" if upto_s is None else f"not recovered from by {number(upto_s)} s, the next event"
 
 
 def _worst(event: Document) -> str:
@@ -140,9 +178,20 @@ def _worst(event: Document) -> str:
     if not broken:
         return ""
     worst = event["worst"]
-    begin_s, end_s = event["at_s"] + worst["from_s"], event["at_s"] + worst["to_s"]
+    begin_s, end_s = worst["from_s"], worst["to_s"]
     when = f"who came from {number(round(begin_s, 1))} s to {number(round(end_s, 1))} s"
     return f"{capitalised(event_words(event))} at {number(event['at_s'])} s: {broken} ({when}), {_recovery(event)}."
+
+
+def _overlap(event: Document, events: list[Document]) -> str:
+    """What cannot be told of an event since another one begins before it ends; "" where none does."""
+    other = next((row for row in events if row.get("key") == event.get("overlapped_by")), None)
+    if other is None:
+        return ""
+    said = f"{capitalised(event_words(event))} at {number(event['at_s'])} s: overlapped by {event_words(other)} at "
+    if event.get("during") is None:
+        return f"{said}{number(other['at_s'])} s, not told apart."
+    return f"{said}{number(other['at_s'])} s, told up to then."
 
 
 def _cells(row: Document, keys: list[str]) -> list[str]:

@@ -29,6 +29,10 @@ from planner.summary.waterfall import waterfall_lines
 from planner.summary.words import clean, number, plural, with_limit_names
 
 Document = dict[str, Any]
+NO_PROOF = (
+    "No proof of the spare: whether the limits hold when it is lost was not simulated, as it is for an open load "
+    "(traffic.peak_qps) on replicas without data-parallel ranks."
+)
 
 
 def plan_text(document: Document) -> str:
@@ -58,6 +62,8 @@ def _feasible(document: Document, scenario: Document) -> list[str]:
     lines += _smaller(document, scenario, fleet)
     if proof := spare_lines(document.get("spare_proof") or {}):
         lines += ["", *proof]
+    elif fleet.get("spare_replicas"):
+        lines += ["", *paragraph(NO_PROOF)]
     lines += section(f"Latency {peak}{_serving(fleet)}", latency_lines(at_peak))
     lines += section(f"80 % bands {peak}", band_lines(at_peak))
     lines += section(f"The fleet {peak}", engine_lines(at_peak, fleet))
@@ -75,7 +81,19 @@ def _answer(document: Document, scenario: Document) -> str:
     demand = demand_words(scenario) or "the load"
     fleet = document.get("fleet") or {}
     verb = "serves" if fleet.get("gpus") == 1 else "serve"
-    return f"{fleet_words(fleet, document.get('model') or {})} {verb} {demand} within the limits."
+    return f"{fleet_words(fleet, document.get('model') or {})} {verb} {demand} {within_limits(document)}"
+
+
+def within_limits(document: Document) -> str:
+    """ "within the limits.": the end of the first sentence, promising no more than the proof of the spare."""
+    spares = (document.get("fleet") or {}).get("spare_replicas") or 1
+    loss = f"the loss of the {'spare' if spares == 1 else f'{number(spares)} spares'}"
+    match (document.get("spare_proof") or {}).get("verdict"):
+        case "fails":
+            return f"within the limits; {loss} is NOT held: see the proof."
+        case "undecided":
+            return f"within the limits; whether {loss} is held is undecided: see the proof."
+    return "within the limits."
 
 
 def _serving(fleet: Document) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from planner.report.page.parts import Cell, Fact, count, dollars, latency, share, text
 from planner.summary.candidates import candidate_name, nearest_miss, varied_keys
 from planner.summary.currency import both, currency_of, other
-from planner.summary.plan import ways_out
+from planner.summary.plan import ways_out, within_limits
 from planner.summary.service import broken_limits, demand_words, distance, engine_words
 from planner.summary.words import ABSENT, gpu_name, limit_name, number, percent, plural, price, with_limit_names
 
@@ -28,7 +28,7 @@ def sentence(document: Document) -> str:
         return f"No fleet fits: {none} {demand} within the limits."
     fleet = document["fleet"]
     verb = "serves" if fleet["gpus"] == 1 else "serve"
-    served = f"{number(fleet['gpus'])} × {gpu_name(fleet['hardware'])} {verb} {demand} within the limits."
+    served = f"{number(fleet['gpus'])} × {gpu_name(fleet['hardware'])} {verb} {demand} {within_limits(document)}"
     return f"{served} {_money(document)}"
 
 

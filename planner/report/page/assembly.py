@@ -10,10 +10,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from planner.report.page import answer, break_even, money, options, service, uncertainty
+from planner.report.page import answer, break_even, money, options, service, spare, uncertainty
 from planner.report.page.document import checked
 from planner.report.page.parts import Chart, Fact, Table
 from planner.report.page.words import definitions
+from planner.summary.plan import NO_PROOF
 
 Document = dict[str, Any]
 UNNAMED = "A plan without a name"
@@ -40,6 +41,7 @@ class Page:
 
     title: str
     sentence: str
+    warnings: tuple[str, ...]
     feasible: bool
     tiles: tuple[Fact, ...]
     breaks: tuple[str, ...]
@@ -57,6 +59,7 @@ def report_page(plan_document: Mapping[str, Any], where: str = "plan document") 
     page = Page(
         title=document["scenario"].get("name") or UNNAMED,
         sentence=answer.sentence(document),
+        warnings=tuple(f"{line.removesuffix('.')}." for line in document.get("warnings") or []),
         feasible=feasible,
         tiles=answer.tiles(document) if feasible else (),
         breaks=answer.breaks(document) if feasible else answer.infeasible(document),
@@ -78,6 +81,7 @@ def _prose(line: str) -> Markup:
 def _feasible(document: Document) -> list[Section]:
     return [
         _limits(document),
+        *([_spare(document)] if document["fleet"]["spare_replicas"] else []),
         _latency(document),
         _capacity(document),
         _cost(document),
@@ -116,6 +120,13 @@ def _limits(document: Document) -> Section:
     saturated = ("More arrives than is served: these figures are of a finite run.",)
     swamped = saturated if document["at_peak"].get("saturated") else ()
     return Section("limits", "Limits at the peak", (rule, *swamped), tables=tuple(tables), notes=(*missing, *notes))
+
+
+def _spare(document: Document) -> Section:
+    said, title = spare.words(document), "The proof of the spare"
+    if not said:
+        return Section("spare", title, notes=(NO_PROOF,))
+    return Section("spare", title, said, facts=spare.facts(document), tables=_given(spare.limits_table(document)))
 
 
 def _latency(document: Document) -> Section:
@@ -196,8 +207,8 @@ def _waterfall(document: Document) -> Section:
         "takes off, orange what it adds. Alone: what it removes by itself. Interaction: what it removes in this order "
         "less what it removes alone."
     )
-    charts = options.waterfall_charts(document)
-    return Section("waterfall", "What each option is worth", (intro,), charts=charts, tables=(table,))
+    charts, notes = options.waterfall_charts(document), options.waterfall_warnings(document)
+    return Section("waterfall", "What each option is worth", (intro,), charts=charts, tables=(table,), notes=notes)
 
 
 def _uncertainty(document: Document) -> Section:

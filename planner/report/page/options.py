@@ -63,6 +63,17 @@ def waterfall_table(document: Document) -> Table | None:
     return Table(heads, cells, "<<>>>>>", "text", plain=("option", "what it does"))
 
 
+def waterfall_warnings(document: Document) -> tuple[str, ...]:
+    """What the plans of the rows warn of and the plan itself does not, each with the rows that do."""
+    said: dict[str, list[str]] = {}
+    own = document.get("warnings") or []
+    for row in document.get("waterfall") or []:
+        for line in row.get("warnings") or []:
+            if line not in own:
+                said.setdefault(line, []).append(str(row.get("step") or ABSENT))
+    return tuple(f"Warning, {', '.join(steps)}: {line}." for line, steps in said.items())
+
+
 def candidates_table(document: Document) -> Table | None:
     """The candidates that hold the limits, the chosen one first; None where none does."""
     alternatives = document["alternatives"]

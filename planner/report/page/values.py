@@ -57,6 +57,12 @@ _RUN = {
     **dict.fromkeys(("kv_cache_tokens", "num_preemptions", "goodput_rps", "duration_s", "wall_s"), NOT_NEGATIVE),
     **dict.fromkeys(("requests", "queries", "failed"), NOT_NEGATIVE),
 }
+_SPAN = {
+    **dict.fromkeys(("queries", "failed", "retried"), NOT_NEGATIVE),
+    "ttft_ms.*": LATENCY,
+    "limits.*.limit_ms": POSITIVE,
+    **{f"limits.*.{key}_ms": LATENCY for key in ("value", "upper")},
+}
 _MONEY = {
     "response_cache.by_hour.*": SHARE,
     **{f"response_cache.{key}": NOT_NEGATIVE for key in ("usd_per_hit", "usd_per_hour")},
@@ -104,6 +110,9 @@ RANGES = {
     **{f"scenario.fleet.{key}": NOT_NEGATIVE for key in ("max_gpus", "min_replicas", "spare_replicas")},
     **{f"{run}.{key}": range_ for run in ("at_peak", "one_fewer") for key, range_ in _RUN.items()},
     **{key: range_ for key, range_ in _RUN.items() if key.startswith("confidence")},
+    **{f"spare_proof.{key}": COUNT for key in ("replicas", "stopped")},
+    "spare_proof.retried": NOT_NEGATIVE,
+    **{f"spare_proof.{span}.{key}": range_ for span in ("before", "after", "in_hand") for key, range_ in _SPAN.items()},
     "distributions.*.counts.*": NOT_NEGATIVE,
     "capacity_curve.*.*": LATENCY,
     "capacity_curve.*.serving": COUNT,
