@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from planner import Scenario, simulate
-from planner.deployment.failures import stopped_by
+from planner.deployment.failure_changes import stopped_by
 from planner.errors import ScenarioError
 from planner.scenario.fleet import Failure, SlowFailure, Stop, StopFailure
 
@@ -76,3 +76,23 @@ def test_who_stopped_for_good_does_not_serve_again() -> None:
     table = simulate(asked, requests=3000).timeline_table(60)
     last = table[table["replica"].notna()].groupby("replica")["on_s"].last()
     assert [True, True, True, False] == [bool(seconds > 0) for seconds in last]
+
+
+@pytest.mark.parametrize(
+    ("failure", "startup_s", "said", "because"),
+    [
+        ({"rolling_restart": {"at_s": 10}}, 1000, True, "the first replica still starts when all is answered"),
+        ({"rolling_restart": {"at_s": 10}}, 1, False, "over in time"),
+        ({"stop": {"at_s": 10, "back_after_s": 5000}}, 1, True, "it is back after the end"),
+        ({"stop": {"at_s": 10}}, 1, False, "it has no end to wait for"),
+    ],
+)
+def test_an_event_that_the_run_does_not_see_the_end_of_is_said(
+    failure: dict[str, Any], startup_s: float, said: bool, because: str
+) -> None:
+    asked = Scenario.from_dict(SCENARIO).with_values(
+        {"fleet.replicas": 4, "fleet.startup_s": startup_s, "fleet.failures": [failure]}
+    )
+    document = simulate(asked, requests=3000).as_dict()
+    assert said == any("was not over when the run ended" in text for text in document["warnings"]), because
+    assert said == (document["failures"]["events"][0]["until_s"] is None and because != "it has no end to wait for")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.coefficients import StepCost
-from planner.deployment.failures import with_failures
+from planner.deployment.failure_changes import stops, with_failures
 from planner.scenario import Scenario
 from planner.simulation.autoscaler import Rule, Scaling
 from planner.simulation.fleet import NO_MARKS, FleetRun, run_fleet
@@ -155,7 +156,8 @@ def test_a_restart_goes_on_to_the_next_where_one_is_off_or_stops_while_it_drains
 
 def test_nobody_is_left_where_all_stop_and_a_restart_comes_later():
     load = answers([0, 9], [1, 1])
-    done = run(load, failing(load, [{"stop": {"replicas": 2, "at_s": 3}}, ROLLING], 2), replicas=2)
+    rolling = failing(load, [ROLLING], 2)
+    done = run(load, replace(rolling, changes=(*rolling.changes, *stops([0, 1], 3.0, None))), replicas=2)
     assert [0, LOST] == done.why_failed.tolist()
 
 

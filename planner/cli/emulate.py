@@ -66,7 +66,7 @@ def emulate(
     planner emulate ai-search --set hardware=h100-sxm-80gb --replicas 4
     """
     from planner.deployment import deploy, only_candidate
-    from planner.deployment.failures import control_of
+    from planner.deployment.failure_changes import control_of
     from planner.emulator import Settings, listen, model_names, parse_shares, serve
     from planner.emulator.fleet import beginning_tokens, refuse_unserved
 

@@ -19,7 +19,7 @@ import numpy as np
 from planner.deployment.autoscaled import refuse_scaled_ranks, refuse_scaled_sessions
 from planner.deployment.collapse import session_pause, with_pause
 from planner.deployment.day_rows import empty_row, folded_row, sampled_row
-from planner.deployment.failures import control_of
+from planner.deployment.failure_changes import control_of
 from planner.deployment.runs import (
     FULL_SPANS,
     IDLE_QUERIES,

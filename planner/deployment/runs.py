@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from planner.coefficients import StepCost
 from planner.deployment.calibrated import Applied, apply, cache_note, differences, unused_note
 from planner.deployment.candidates import SESSION_ROUTING, Candidate
-from planner.deployment.failures import control_of
+from planner.deployment.failure_changes import control_of
 from planner.errors import ScenarioError
 from planner.memory import KvCapacity, kv_capacity
 from planner.performance import BALANCED_RANKS, Breakdown, breakdown

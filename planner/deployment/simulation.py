@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from planner.deployment.bands import bands
 from planner.deployment.candidates import only_candidate
 from planner.deployment.collapse import collapse_warnings, session_pause, with_pause
 from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_document, warnings_document, with_hits
-from planner.deployment.failures import (
-    SETTLES,
-    control_of,
-    failures_document,
-    first_counted_s,
-    lasting_s,
-    settled_s,
-    with_failures,
-)
+from planner.deployment.failure_changes import SETTLES, Event, control_of, first_counted_s, lasting_s, with_failures
+from planner.deployment.failures import failures_document, settled_s, unended_warnings
 from planner.deployment.no_effect import no_effect
 from planner.deployment.router_origins import retry_origins
 from planner.deployment.runs import (
@@ -48,7 +43,10 @@ from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome, summarise
 from planner.simulation.timeline import Timeline, timeline
 from planner.summary import simulation_text
+from planner.units import MS_PER_S
 
+F64 = NDArray[np.float64]
+Late = NDArray[np.bool_]
 MOST_CALLS = 20_000_000  # model calls of a run through failures: some four gigabytes
 
 
@@ -63,13 +61,10 @@ class Simulation:
 
     @property
     def counted_s(self) -> tuple[float, float]:
-        """When a counted query first came, and last; from when the first was due, as all seconds of an answer.
-
-        Sessions count by when turns would be due if answers took no time, so the first to come may be another.
-        """
+        """When the first counted query came, and the last; from when the first was due, as all seconds of an answer."""
         load = self.run.load
-        came_s = self.run.arrival_s[load.warmup : load.queries - load.cooldown] - first_counted_s(load)
-        return float(came_s.min()), float(came_s.max())
+        arrival_s = self.run.arrival_s[load.warmup : load.queries - load.cooldown] - first_counted_s(load)
+        return float(arrival_s.min()), float(arrival_s.max())  # clients and sessions do not come in the load's order
 
     def requests(self) -> pd.DataFrame:
         """One row a model call: see `tables.request_table`."""
@@ -125,9 +120,10 @@ def simulate(
             length = length._replace(counted=max(length.counted, round(lasting * model_rate_qps(scenario))))
             _refuse_too_long(scenario, length.counted, lasting)
     load = make_load(scenario, deployment.config.max_model_len, seed, length, duration_s)
-    failures = None
+    failures, unended = None, list[str]()
     if scenario.fleet.failures:
-        fleet, outcome, failures = _through_failures(deployment, scenario, load, replicas, seed)
+        given = "--requests" if requests is not None else "--duration" if duration_s is not None else ""
+        fleet, outcome, failures, unended = _through_failures(deployment, scenario, load, replicas, seed, given)
         around = bands(deployment, scenario, outcome, load, replicas, seed, 0)
     else:
         fleet = fleet_run(deployment, scenario, load, replicas, seed)
@@ -142,6 +138,7 @@ def simulate(
             *warnings_document([deployment]),
             *no_effect(scenario, [deployment], "simulate"),
             *collapse_warnings(pause, seed),
+            *unended,
         ],
         "model": {"name": deployment.candidate.model.name, "hf_repo": deployment.candidate.model.hf_repo},
         "fleet": fleet_document(deployment, replicas),
@@ -166,22 +163,41 @@ def _refuse_too_long(scenario: Scenario, queries: int, lasting: float) -> None:
 
 
 def _through_failures(
-    deployment: Deployment, scenario: Scenario, load: Load, replicas: int, seed: int
-) -> tuple[FleetRun, Outcome, dict[str, Any]]:
-    """The run through `fleet.failures`, its statistics judged by its own statistic, and what they did.
+    deployment: Deployment, scenario: Scenario, load: Load, replicas: int, seed: int, given: str
+) -> tuple[FleetRun, Outcome, dict[str, Any], list[str]]:
+    """The run through `fleet.failures`, its statistics judged by its own statistic, what they did, what was not seen.
 
-    Raises ScenarioError for one that would come after the last counted query.
+    `given` is the option that set the run's length. Raises ScenarioError for a failure that would come after the last
+    counted query of an open load, or of any other when its last query is over: nothing would come of it.
     """
     plain = control_of(scenario, deployment.candidate.options.data_parallel_size)
     control, events = with_failures(plain, scenario, load, replicas)
-    last_s = float(load.arrival_s[load.queries - load.cooldown - 1])
-    begin_s = first_counted_s(load)
-    for event in events:
-        if (at_s := control.changes[event.first].at_s) > last_s:
-            rule = f"the run's last query comes at {last_s - begin_s:.4g} s: leave --requests and --duration out"
-            raise ScenarioError(f"{event.key}.{event.what}.at_s", at_s - begin_s, rule)
+    firsts, begin_s = [event.first for event in events], first_counted_s(load)
+    at_s = np.round([control.changes[first].at_s - begin_s for first in firsts], 9)
+    if scenario.demand == "open":
+        counted, last_s = load.queries - load.warmup - load.cooldown, _last_counted_s(load)
+        rule = f"the last of the run's {counted:,} counted queries comes at {last_s:.4g} s"
+        _refuse_late(events, at_s, at_s > last_s, rule, last_s, f"without {given}" if given else "")
     fleet = run_through(deployment, load, replicas, seed, control)
+    if scenario.demand != "open":
+        end_s = float(np.nanmax(fleet.ended_s)) - begin_s
+        rule = f"all {load.queries:,} queries of the run are over at {end_s:.4g} s"
+        longer = "" if scenario.demand == "trace" else f"more of traffic.arrivals.{scenario.demand}.requests"
+        _refuse_late(events, at_s, np.isnan(fleet.changed_s[firsts]), rule, end_s, longer)
     through = without_cooldown(fleet)
     settled = settled_s(through, events) if scenario.demand == "open" else None
     outcome = summarise(through, scenario.slo, steady=False, settled_s=settled)
-    return fleet, outcome, failures_document(scenario, through, outcome, events)
+    told = failures_document(scenario, through, outcome, events)
+    return fleet, outcome, told, unended_warnings(through, events)
+
+
+def _last_counted_s(load: Load) -> float:
+    """When the last counted query is due, from when the first one is."""
+    return float(load.arrival_s[load.queries - load.cooldown - 1]) - first_counted_s(load)
+
+
+def _refuse_late(events: list[Event], at_s: F64, late: Late, rule: str, most_s: float, longer: str) -> None:
+    """Raise ScenarioError for the first event that is `late`; one at `most_s` would not be, nor in a `longer` run."""
+    for k in np.flatnonzero(late).tolist():
+        nearest = f"at most {math.floor(most_s * MS_PER_S) / MS_PER_S} s" + (f", or {longer}" if longer else "")
+        raise ScenarioError(f"{events[k].key}.{events[k].what}.at_s", float(at_s[k]), rule, nearest)

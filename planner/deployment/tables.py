@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.arrays import IntegerArray
 
-from planner.deployment.failures import first_counted_s
+from planner.deployment.failure_changes import first_counted_s
 from planner.simulation.fleet_record import LOST, REJECTED, TIMED_OUT, FleetRun
 from planner.simulation.load import Load, call_first
 from planner.simulation.timeline import OF_REPLICAS, Timeline

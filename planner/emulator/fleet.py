@@ -10,6 +10,7 @@ from planner.emulator.engine import Engine
 from planner.emulator.routing import Asked, Index, first_drawn, in_turn, least_loaded, power_of_two, prefix_aware
 from planner.errors import UnsupportedError
 from planner.scenario import Scenario
+from planner.workload.prefixes import telling_tokens
 
 NUMBERS = 1 << 63  # of chance
 
@@ -24,11 +25,15 @@ def refuse_unserved(scenario: Scenario) -> None:
 def beginning_tokens(scenario: Scenario) -> int:
     """Tokens that tell one prompt group from another, where `session_affinity` has no session to go by; 0 = none do.
 
-    As in the simulator, prompts are kept together by how they begin only if there are several such groups.
+    As in the simulator, prompts are kept together by how they begin only if there are several such groups. Here nobody
+    knows which stage a prompt is of: so many tokens must tell the groups of every stage apart, and be alike in each.
     """
-    stages = scenario.query.stages
-    several = bool(stages) and all(stage.shared_prefix and stage.shared_prefix.groups > 1 for stage in stages)
-    return min(stage.shared_prefix.tokens for stage in stages if stage.shared_prefix) if several else 0
+    spans = [telling_tokens(stage) for stage in scenario.query.stages]
+    told = [span for span in spans if span is not None]
+    if not told or len(told) < len(spans):
+        return 0
+    after, up_to = max(span[0] for span in told), min(span[1] for span in told)
+    return up_to if up_to > after else 0
 
 
 class Fleet:

@@ -15,7 +15,7 @@ def draws(load: Load, replicas: int, routing: str, rng: np.random.Generator) -> 
     """A number for each request [N] whose remainder by `replicas` is its first choice; empty where nothing is drawn.
 
     session_affinity: the turns of a session have the same one. Without sessions the prompts of a stage that begin
-    alike have, if it has several such groups; in any other stage every call has its own.
+    alike have (`beginnings`), if it has several such groups; in any other stage every call has its own.
     """
     if routing == "session_affinity":
         return _by_owner(load, replicas * NUMBERS, rng)
@@ -42,7 +42,7 @@ def _by_owner(load: Load, below: int, rng: np.random.Generator) -> I64:
             begin = begin[begin]
         drawn: I64 = rng.integers(0, below, load.queries)[np.repeat(begin, load.width)]
         return drawn
-    owner, group = leaders(load), _groups(load)
+    owner, group = leaders(load), beginnings(load)
     grouped = group >= 0
     drawn = np.empty(load.requests, np.int64)
     if grouped.any():
@@ -52,20 +52,27 @@ def _by_owner(load: Load, below: int, rng: np.random.Generator) -> I64:
     return drawn
 
 
-def _groups(load: Load) -> I64:
-    """The segment that each request [N] begins with, -1 = its stage has no groups: all begin alike, or some as none."""
+def beginnings(load: Load) -> I64:
+    """What each request [N] begins with, as prompts of its stage are told apart; -1 = by nothing.
+
+    It is the longest beginning that some calls of the stage share and others have not: the last segment, of those that
+    every chain of the stage has, that is neither everybody's nor each call's own. So of prompts behind one system
+    prompt it is their document, and behind several the pair of both, which has a segment of its own.
+    """
     group = np.full((load.queries, load.width), -1)
     if load.prefixes is None or len(load.prefixes.chain_segment) == 0:
         return group.ravel()
-    start, segment = load.prefixes.chain_start, load.prefixes.chain_segment
-    has_one = start[1:] > start[:-1]
-    first = np.where(has_one, segment[np.minimum(start[:-1], len(segment) - 1)], -1)
-    first = first[leaders(load)].reshape(group.shape)
-    ends = np.cumsum([stage.requests for stage in load.stages])
+    start, segment = load.prefixes.chain_start.astype(np.int64), load.prefixes.chain_segment
+    begin, links = start[:-1].reshape(group.shape), np.diff(start).reshape(group.shape)
+    first, ends = call_first(load), np.cumsum([stage.requests for stage in load.stages])
     for stage, end in zip(load.stages, ends, strict=True):
-        calls = first[:, end - stage.requests : end]
-        if (calls >= 0).all() and (calls != calls[0, 0]).any():
-            group[:, end - stage.requests : end] = calls
+        samples = slice(end - stage.requests, end)
+        columns, call = np.unique(first[samples], return_inverse=True)
+        for place in reversed(range(links[:, columns].min())):
+            calls = segment[begin[:, columns] + place]
+            if 1 < len(np.unique(calls)) < calls.size:
+                group[:, samples] = calls[:, call]
+                break
     return group.ravel()
 
 

@@ -15,6 +15,8 @@ from planner.simulation.fleet_scaling import Watch, attend, begin_watch, finish
 from planner.simulation.fleet_setup import NOTHING_MET, Ran, World
 from planner.simulation.fleet_world import (
     COUNTERS,
+    HELD_FROM,
+    HELD_TO,
     LOST,
     MARK,
     NEXT_UNCLAIMED,
@@ -66,7 +68,7 @@ def run_events(world: World, cost: StepCost, control: Control, marks_s: F64) -> 
 def _load_compiled(fleet: Fleet) -> None:
     """Nothing happens to anybody: the first call of a process loads or compiles, which is not the run's time."""
     nobody = fleet._replace(queries=Queries(*(column[:0] for column in fleet.queries)))
-    run_dependent(*nobody[:11])
+    _on(nobody)
     bring(fleet, 0, 0.0)
 
 
@@ -75,7 +77,7 @@ def _run(fleet: Fleet) -> Watch | None:
     control = fleet.control
     begin(fleet)
     watch = None if control.scaling is None else begin_watch(fleet, control.scaling)
-    while (what := run_dependent(*fleet[:11])) != ALL_OVER:
+    while (what := _on(fleet)) != ALL_OVER:
         now_s = float(fleet.desk.now_s[0])
         if what == MAY_BE_DRAINED:
             put_off_drained(fleet, now_s)
@@ -88,6 +90,11 @@ def _run(fleet: Fleet) -> Watch | None:
     return watch
 
 
+def _on(f: Fleet) -> int:
+    """`run_dependent` of the fleet, its columns named one by one: it tells them apart by their place alone."""
+    return run_dependent(f.p, f.q, f.st, f.c, f.paces, f.g, f.router, f.client, f.queries, f.desk, f.marks)
+
+
 def _close(fleet: Fleet) -> None:
     """The last query is over, or nobody is left to serve it: every step in hand ends, marks still to come are set."""
     queries, over_s = fleet.queries, float(fleet.desk.now_s[0])
@@ -95,6 +102,7 @@ def _close(fleet: Fleet) -> None:
         bring(fleet, r, np.inf)
     undone = (fleet.q.rows["status"] != FINISHED).reshape(-1, fleet.client.width).any(axis=1)
     waits = (queries.failed == 0) & undone
+    _come_last(fleet, np.flatnonzero(waits & (queries.remaining == 0)), over_s)
     queries.failed[waits] = LOST  # nobody is left who could serve it
     queries.failed_s[waits] = over_s
     unseen = np.flatnonzero(fleet.client.marks_s >= over_s)  # the loop ends with the last query
@@ -112,6 +120,17 @@ def _away(fleet: Fleet) -> Stays:
     away = joined(fleet.away)
     until_s = np.fmin(away.to_s, fleet.queries.failed_s[away.who // fleet.client.width])
     return away._replace(to_s=until_s).among(until_s > away.from_s)
+
+
+def _come_last(fleet: Fleet, unsent: NDArray[np.int64], over_s: float) -> None:
+    """Nobody is left who could serve: clients and sessions that still wait for an answer never send what follows it.
+
+    These queries fail with the rest, and come at that instant, not when they were planned. Who is held at the client
+    has come.
+    """
+    queries, n = fleet.queries, fleet.desk.counters
+    unsent = np.setdiff1d(unsent, fleet.desk.held[n[HELD_FROM] : n[HELD_TO]])
+    queries.arrival_s[unsent] = queries.sent_s[unsent] = np.maximum(queries.arrival_s[unsent], over_s)
 
 
 def _gained(marks: NDArray[np.void], marks_s: F64, ledger: NDArray[np.void]) -> NDArray[np.void]:

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import math
 
-from planner.simulation.fleet_heap import EVENTS, push, remove_first, within
+from planner.simulation.fleet_handlers import (
+    admitted,
+    anybody_serves,
+    end_query,
+    end_request,
+    followed,
+    send_query,
+)
+from planner.simulation.fleet_heap import EVENTS, remove_first
 from planner.simulation.fleet_replicas import bring, bring_and_reckon, first_to_wake, reckon
 from planner.simulation.fleet_world import (
     DEADLINE,
@@ -16,20 +24,15 @@ from planner.simulation.fleet_world import (
     DRAINING,
     EMPTIED,
     END,
-    HELD_FROM,
-    HELD_TO,
-    IN_FLIGHT,
     LOSE,
     LOST,
     MARK,
     NEXT_ARRIVAL,
-    NEXT_UNCLAIMED,
     OVER,
     PARKED,
     READY,
     REJECTED,
     SEND,
-    SERVING,
     TIMED_OUT,
     TURN,
     Client,
@@ -55,54 +58,6 @@ from planner.simulation.routing import PREFIX_AWARE, Router, choose
 
 # What `run_dependent` returns beside the subject of a DECIDE: all queries are over, or a replica may be drained.
 ALL_OVER, MAY_BE_DRAINED = -1, -2
-
-
-@within
-def send_stage(
-    rows: Array, client: Client, queries: Queries, events: Array, counters: Array, query: int, t: float
-) -> None:
-    """Send all calls of the query's present stage at time t; the engine sees them after the front end."""
-    stage = queries.stage[query]
-    first, end = client.stage_first[stage], client.stage_first[stage + 1]
-    queries.remaining[query] = end - first
-    for position in range(first, end):
-        i = query * client.width + position
-        rows[i].ready_s = t + client.frontend_s + client.frontend_token_s * rows[i].prompt
-        push(events, counters, rows[i].ready_s, READY, i)
-
-
-@within
-def following_query(client: Client, queries: Queries, counters: Array, events: Array, owner: int, t: float) -> None:
-    """A query is over: its client, or its session, has another one to send."""
-    counters[IN_FLIGHT] -= 1
-    counters[OVER] += 1
-    if client.clients > 0:
-        following = owner + client.clients if client.per_client != 0 else counters[NEXT_UNCLAIMED]
-        if following < len(queries.arrival_s):
-            counters[NEXT_UNCLAIMED] += 1
-            pause = client.think_s[owner] if len(client.think_s) > 0 else 0.0
-            push(events, counters, t + pause, SEND, following)
-    elif len(client.follower) > 0 and client.follower[owner] >= 0:
-        following = client.follower[owner]
-        push(events, counters, t + client.think_s[following], SEND, following)
-
-
-@within
-def followed(rows: Array, replica: Array, begin: int, i: int) -> int:
-    """The replica that a sample of the call from `begin` on and before i is at, -1 = i is the first under way."""
-    for j in range(begin, i):
-        if replica[j] >= 0 and rows[j].status == PENDING:
-            return replica[j]
-    return -1
-
-
-@within
-def anybody_serves(member: Array) -> bool:
-    """Whether any replica serves."""
-    serving = 0
-    for r in range(len(member)):
-        serving += member[r] == SERVING
-    return serving > 0
 
 
 @compiled
@@ -163,15 +118,9 @@ def run_dependent(
             kind, subject = events[0].kind, events[0].subject
             remove_first(events, n)
         desk.now_s[0] = t
-        send, fails, over = -1, -1, -1
-        why = TIMED_OUT
+        fails, why, over, send = -1, TIMED_OUT, -1, -1
         if kind == SEND:
-            queries.arrival_s[subject] = t
-            if client.max_in_flight > 0 and n[IN_FLIGHT] >= client.max_in_flight:
-                desk.held[n[HELD_TO]] = subject
-                n[HELD_TO] += 1
-            else:
-                send = subject
+            send = admitted(client, queries, desk, subject, t)
         elif kind == READY:
             if rows[subject].status != PENDING:  # given up before the front end had passed it on
                 continue
@@ -198,23 +147,7 @@ def run_dependent(
                 desk.parked[n[PARKED]] = subject
                 n[PARKED] += 1
         elif kind == END:
-            if desk.ended[subject] != 0 or rows[subject].last_token_s != t:  # of a step that was cut off
-                continue
-            desk.ended[subject] = 1
-            r = desk.replica[subject]
-            if router.member[r] == DRAINING and p.scalars[r].outstanding == 0:
-                n[EMPTIED] = 1
-            owner = subject // client.width
-            if queries.remaining[owner] == 0:  # it is over
-                continue
-            queries.remaining[owner] -= 1
-            if queries.remaining[owner] > 0:
-                continue
-            if queries.stage[owner] + 2 < len(client.stage_first):
-                queries.stage[owner] += 1
-                send_stage(rows, client, queries, events, n, owner, t)
-            else:
-                over = owner
+            over = end_request(p.scalars, rows, router.member, client, queries, desk, subject, t)
         elif kind in (DEADLINE, LOSE):
             if queries.remaining[subject] == 0:  # it is over
                 continue
@@ -254,15 +187,7 @@ def run_dependent(
             queries.remaining[fails] = 0
             over = fails
         if over >= 0:
-            following_query(client, queries, n, events, over, t)
-            if n[HELD_FROM] < n[HELD_TO]:
-                send = desk.held[n[HELD_FROM]]
-                n[HELD_FROM] += 1
+            send = end_query(client, queries, desk, over, t)
         if send >= 0:
-            n[IN_FLIGHT] += 1
-            queries.sent_s[send] = t
-            queries.stage[send] = 0
-            if client.timeout_s < math.inf:
-                push(events, n, t + client.timeout_s, DEADLINE, send)
-            send_stage(rows, client, queries, events, n, send, t)
+            send_query(rows, client, queries, desk, send, t)
     return ALL_OVER

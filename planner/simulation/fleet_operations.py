@@ -45,7 +45,7 @@ from planner.simulation.stays import Stays
 
 
 class Fleet(NamedTuple):
-    """Everything that a run with events works on. The first eleven are `run_dependent`'s arguments."""
+    """Everything that a run with events works on."""
 
     p: Replicas
     q: Requests
@@ -203,7 +203,7 @@ def set_pace(f: Fleet, r: int, t: float, change: Change) -> None:
 
 def bring(f: Fleet, r: int, t: float) -> None:
     """Run replica r up to time t and turn its completions into events."""
-    bring_one(*f[:6], f.desk, r, t)
+    bring_one(f.p, f.q, f.st, f.c, f.paces, f.g, f.desk, r, t)
 
 
 def _held_tokens(f: Fleet, r: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,20 @@ from planner.units import MS_PER_S
 MOST_REPLICAS = 20_000  # where no fleet.max_gpus is given
 
 
+class Obstacle(NamedTuple):
+    """Why there is no size. `too_few`: as many replicas as `bound` allows were tried, and more might do.
+
+    `bound` names the setting that stands in the way, "" = none does, or none was given.
+    """
+
+    words: str
+    bound: str = ""
+    too_few: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.bound}: {self.words}" if self.bound else self.words
+
+
 @dataclass(frozen=True)
 class Size:
     """The fewest serving replicas of one deployment, or why there are none."""
@@ -26,8 +41,13 @@ class Size:
     serving: int | None
     verified: bool  # by full-length runs of this size and the next smaller
     idle_e2e_s: float  # 99th percentile of E2E without load
-    reason: str | None
+    obstacle: Obstacle | None
     probes: tuple[Probe, ...] = field(repr=False)
+
+    @property
+    def reason(self) -> str | None:
+        """Why there are none, in words."""
+        return None if self.obstacle is None else str(self.obstacle)
 
     def probe(self, serving: int) -> Probe:
         """The longest run at that many serving replicas on the search's own seed, which must have been run."""
@@ -59,16 +79,16 @@ def rough_size(deployment: Deployment, scenario: Scenario, seed: int, queries: i
     """
     steady, least = scenario.demand == "open", least_serving(scenario)
     if least > most:
-        reason = f"fleet.max_gpus: {most} serving replicas are fewer than fleet.min_replicas asks for"
-        return Size(deployment, None, True, 0.0, reason, ())
+        words = f"{most} serving replicas are fewer than fleet.min_replicas asks for"
+        return Size(deployment, None, True, 0.0, Obstacle(words, "fleet.max_gpus"), ())
     alone, idle = idle_outcome(deployment, scenario, short_of(queries), seed)
     best = Probe(math.inf, False, alone, idle)
     if not best.met:
-        return Size(deployment, None, not steady, 0.0, f"even an idle fleet misses {best.broken()}", (best,))
+        return Size(deployment, None, not steady, 0.0, Obstacle(f"even an idle fleet misses {best.broken()}"), (best,))
     e2e_s = idle_e2e_s(idle)
     length = run_length(scenario, short_of(queries), e2e_s, SHORT_SPANS)
     load = make_load(scenario, deployment.config.max_model_len, seed, length)
-    most = max(least, min(most, load.requests))  # more replicas than requests serve nobody
+    allowed, most = most, max(least, min(most, load.requests))  # more replicas than requests serve nobody
     probes: dict[int, Probe] = {}
 
     def holds(replicas: int) -> bool:
@@ -80,7 +100,8 @@ def rough_size(deployment: Deployment, scenario: Scenario, seed: int, queries: i
     if found is not None and found > 1 and not steady:
         holds(found - 1)  # the fleet that the answer is held against
     tried = tuple(probes.values())
-    return Size(deployment, found, not steady, e2e_s, None if found else _too_few(tried, most, scenario), tried)
+    obstacle = None if found else _too_few(tried, most, most == allowed, scenario)
+    return Size(deployment, found, not steady, e2e_s, obstacle, tried)
 
 
 def verified_size(rough: Size, scenario: Scenario, seed: int, queries: int, most: int) -> Size:
@@ -131,14 +152,15 @@ def verified_size(rough: Size, scenario: Scenario, seed: int, queries: int, most
     if found and found > 1:
         at(found - 1)
     tried = (*rough.probes, *known.values(), *(probe for probes in others.values() for probe in probes))
-    return Size(deployment, found, True, rough.idle_e2e_s, None if found else _too_few(tried, most, scenario), tried)
+    obstacle = None if found else _too_few(tried, most, True, scenario)
+    return Size(deployment, found, True, rough.idle_e2e_s, obstacle, tried)
 
 
-def _too_few(probes: tuple[Probe, ...], most: int, scenario: Scenario) -> str:
-    """Why no size was found, with what the largest one breaks."""
+def _too_few(probes: tuple[Probe, ...], most: int, bounded: bool, scenario: Scenario) -> Obstacle:
+    """Why no size was found, with what the largest one breaks; `bounded`: no more than `most` replicas are allowed."""
     largest = max(probes, key=lambda probe: (probe.at, probe.full, not probe.met))
-    limit = "" if scenario.fleet.max_gpus is None else "fleet.max_gpus: "
-    return f"{limit}even {most} serving replicas are too few ({largest.broken()})"
+    bound = "fleet.max_gpus" if bounded and scenario.fleet.max_gpus is not None else ""
+    return Obstacle(f"even {most} serving replicas are too few ({largest.broken()})", bound, bounded)
 
 
 def _first_guess(deployment: Deployment, scenario: Scenario, load: Load) -> int:

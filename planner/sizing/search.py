@@ -193,12 +193,10 @@ def _option(found: Candidate | Rejected, scenario: Scenario, scaled: int | None)
 
 def _told(option: Option, size: Size) -> Size:
     """A size that there is none of names the autoscaler's bound, where that was in the way."""
-    if size.serving is not None or option.most_scaled is None or size.reason is None:
+    obstacle = size.obstacle
+    if option.most_scaled is None or obstacle is None or not obstacle.too_few:
         return size
-    reason = size.reason.removeprefix("fleet.max_gpus: ")
-    if "replicas are too few" not in reason:
-        return size
-    return replace(size, reason=f"fleet.autoscaler.max_replicas (={option.most_scaled}): {reason}")
+    return replace(size, obstacle=obstacle._replace(bound=f"fleet.autoscaler.max_replicas (={option.most_scaled})"))
 
 
 def _rough_sizes(options: list[Option], scenario: Scenario, seed: int, queries: int, progress: Progress) -> list[Sized]:

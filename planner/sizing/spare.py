@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.deployment import Deployment, Length, make_load
 from planner.deployment.collapse import other_seeds, session_pause
-from planner.deployment.failures import control_of, stops
+from planner.deployment.failure_changes import control_of, stops
 from planner.deployment.runs import run_through
 from planner.deployment.service_levels import Groups, Span, groups_of, in_order, met_by, windows_of, worst_stretch
 from planner.scenario import Scenario

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from planner.scenario import Document, SharedPrefix
+from planner.scenario import Stage as ScenarioStage
 from planner.simulation.load import I64, Prefixes
 
 
@@ -20,6 +21,19 @@ def draw_documents(document: Document, queries: int, calls: int, rng: np.random.
     if document.per == "query":
         return np.repeat(_draw_ranks(document.corpus, document.zipf, queries, rng), calls)
     return _draw_ranks(document.corpus, document.zipf, queries * calls, rng)
+
+
+def telling_tokens(stage: ScenarioStage) -> tuple[int, int] | None:
+    """Between which tokens a stage's prompts of one group, and no other's, agree; None where no groups can be told.
+
+    (after so many, up to so many): a document that is one of several tells them apart, behind the prefix that it
+    follows; else a prefix that is one of several does. It is the rule of `simulation.fleet_draws.beginnings`.
+    """
+    prefix, document = stage.shared_prefix, stage.document
+    before = prefix.tokens if prefix else 0
+    if document is not None and document.corpus > 1:
+        return before, before + document.tokens
+    return (0, before) if prefix is not None and prefix.groups > 1 else None
 
 
 def _draw_ranks(kinds: int, zipf: float, count: int, rng: np.random.Generator) -> I64:
