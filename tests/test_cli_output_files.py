@@ -165,3 +165,27 @@ def test_where_nobody_reads_the_answer_a_failed_write_is_still_told(capsys):
     with pytest.raises(BrokenPipeError):
         show_and_write(gone, [(Path("sub"), lambda: "text")])
     assert "planner: warning: cannot write sub: Is a directory" in capsys.readouterr().err
+
+
+def test_an_answer_is_not_written_over_a_file_that_its_scenario_reads(tmp_path: Path) -> None:
+    """The rates would be gone, and the next run with them."""
+    rates = tmp_path / "rates.csv"
+    rates.write_text("seconds,qps\n0,1\n43200,2\n")
+    scenario = tmp_path / "s.yaml"
+    week = (Path(__file__).parents[1] / "examples" / "week-autoscaler.yaml").read_text(encoding="utf-8")
+    scenario.write_text(week.replace("week-rates.csv", "rates.csv"))
+    for arguments in (["plan", "--out"], ["sweep", "--vary", "fleet.min_replicas=1,2", "--csv"]):
+        verb, *options = arguments
+        made = CliRunner().invoke(cli, [verb, str(scenario), *options, str(rates)])
+        assert 2 == made.exit_code
+        assert "scenario.traffic.rates.file is the same file" in made.stderr
+    assert rates.read_text().startswith("seconds,qps")
+
+
+def test_a_fault_of_ours_in_a_file_does_not_hide_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> str:
+        raise ValueError("no such column")
+
+    with pytest.raises(ValueError, match="no such column"):
+        show_and_write(lambda: print("the answer"), [(tmp_path / "a.csv", broken)])
+    assert "the answer" in capsys.readouterr().out

@@ -58,6 +58,11 @@ def point(routing: str, *warnings: str, feasible: bool = True) -> dict[str, Any]
             ["WARNING: old.", "WARNING: routing=random: edge."],
             "a point without a fleet has no plan to warn of",
         ),
+        (
+            [point("a"), point("b"), point("c", "x", feasible=False), point("d", "x", feasible=False)],
+            ["WARNING: routing=c; routing=d: x."],
+            "none of the plans has it",
+        ),
     ],
 )
 def test_a_sweep_says_each_warning_once(points: list[dict[str, Any]], expected: list[str], because: str) -> None:

@@ -135,13 +135,12 @@ def test_readers_of_the_plan_need_no_file(tmp_path: Path) -> None:
     assert (12.0, 24) == (facts.peak_qps, len(facts.day))
 
 
-def test_the_file_goes_with_the_load_test(tmp_path: Path) -> None:
+def test_the_load_test_is_of_the_peak_and_takes_no_file_with_it(tmp_path: Path) -> None:
     document = answer(written(tmp_path, TWO_DAYS))
-    files = master_files(read_facts(document, base=tmp_path))
-    assert files["rates.csv"].startswith("seconds,qps")
-    (tmp_path / "rates.csv").write_text("name,secret\nroot,x\n")
-    with pytest.raises(DataFileError, match="no table of rates"):
-        master_files(read_facts(document, base=tmp_path))
+    facts = read_facts(document, base=tmp_path)
+    assert ["scenario.yaml"] == list(master_files(facts))
+    sent = json.loads(master_files(facts)["scenario.yaml"])["traffic"]
+    assert (document["scenario"]["traffic"]["peak_qps"], False) == (sent["peak_qps"], "rates" in sent)
 
 
 def test_an_autoscaler_runs_all_days_of_the_file(tmp_path: Path) -> None:

@@ -40,7 +40,11 @@ class OutputFile(click.Path):
         path = Path(str(super().convert(value, param, ctx)))
         if not path.parent.is_dir():
             self.fail(f"{click.format_filename(path)}: there is no folder {click.format_filename(path.parent)}.")
-        if not path.exists() and not os.access(path.parent, os.W_OK | os.X_OK):
+        try:
+            there = path.exists()
+        except OSError as error:  # a name that no file system takes
+            self.fail(f"{click.format_filename(path)}: {error.strerror}.")
+        if not there and not os.access(path.parent, os.W_OK | os.X_OK):
             self.fail(f"{click.format_filename(path)}: folder {click.format_filename(path.parent)} is not writable.")
         if self.suffixes and path.suffix.lower() not in self.suffixes:
             self.fail(f"{click.format_filename(path)}: must end in {' or '.join(self.suffixes)}.")
@@ -60,6 +64,15 @@ def refuse_same_file(*files: tuple[str, Path | None]) -> None:
             if same and (path.is_file() or not path.exists()):
                 where = click.format_filename(path)
                 raise click.UsageError(f"{option} {where}: {other} is the same file; give another name.")
+
+
+def refuse_inputs(scenario: Scenario, *files: tuple[str, Path | None]) -> None:
+    """Refuse to write one of the `files` (option, path) over a file that the scenario names: a trace, its rates."""
+    from planner.scenario.paths import named_files
+
+    for found in named_files(scenario.as_dict()):
+        for one in files:
+            refuse_same_file((found.key, scenario.resolve(found.path)), one)
 
 
 class Number(click.types.FloatParamType):

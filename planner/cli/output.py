@@ -13,8 +13,6 @@ from typing import Any
 
 import click
 
-from planner.errors import PlannerError
-
 Progress = Callable[[str, int, int], None]
 PATIENCE_S = 0.7  # work that is done sooner shows no bar
 LINE_EVERY_S = 10.0  # between lines of progress where there is no terminal
@@ -50,11 +48,11 @@ def show_and_write(show: Callable[[], None], files: Iterable[tuple[Path, Callabl
 
     Then the first failure is raised, and others are told as warnings: hours of work are not lost for a full disk.
     """
-    failures: list[PlannerError | click.ClickException] = []
+    failures: list[Exception] = []
     for path, content in files:
         try:
             write_file(path, content())
-        except (PlannerError, click.ClickException) as failure:
+        except Exception as failure:  # whatever it is, the answer comes first
             failures.append(failure)
     told = [one.format_message() if isinstance(one, click.ClickException) else str(one) for one in failures]
     try:

@@ -12,6 +12,7 @@ from planner.cli.options import (
     check_length,
     find_scenario,
     read_scenario,
+    refuse_inputs,
     refuse_same_file,
     scenario_options,
 )
@@ -49,6 +50,7 @@ def plan(
     check_enough(requests)
     refuse_same_file(("SCENARIO", find_scenario(source)), ("--out", out))
     scenario = read_scenario(source, settings)
+    refuse_inputs(scenario, ("--out", out))
     check_length(scenario, requests=requests)
     if scenario.fleet.replicas is not None and scenario.fleet.autoscaler is None:  # it begins with them
         rule = "has no effect: plan chooses the replicas; fleet.min_replicas is the floor"

@@ -14,6 +14,7 @@ from planner.cli.options import (
     check_length,
     find_scenario,
     read_scenario,
+    refuse_inputs,
     refuse_same_file,
     scenario_options,
     seconds,
@@ -95,13 +96,10 @@ def simulate(
         raise click.UsageError("--timeline and --per-request are of a run without --days; --picture draws the days.")
     if intervals is not None and not timelines:
         raise click.UsageError("--intervals needs --timeline.")
-    refuse_same_file(
-        ("SCENARIO", find_scenario(source)),
-        *(("--timeline", path) for path in timelines),
-        ("--per-request", per_request),
-        ("--picture", picture),
-    )
+    files = [*(("--timeline", path) for path in timelines), ("--per-request", per_request), ("--picture", picture)]
+    refuse_same_file(("SCENARIO", find_scenario(source)), *files)
     scenario = read_scenario(source, settings)
+    refuse_inputs(scenario, *files)
     if days is not None:
         _days(scenario, days, seed, as_json, picture)
         return
@@ -110,13 +108,13 @@ def simulate(
 
     with compile_note():
         result = answer(scenario, seed=seed, requests=requests, duration_s=duration)
-        files: list[tuple[Path, Callable[[], bytes]]] = [
+        written: list[tuple[Path, Callable[[], bytes]]] = [
             (path, partial(_timeline, result, path, intervals or INTERVALS)) for path in timelines
         ]
         if per_request is not None:
-            files.append((per_request, lambda: result.requests().to_parquet(index=False)))
+            written.append((per_request, lambda: result.requests().to_parquet(index=False)))
         warn_of(result.as_dict())
-        show_and_write(lambda: click.echo(json_text(result.as_dict()) if as_json else str(result)), files)
+        show_and_write(lambda: click.echo(json_text(result.as_dict()) if as_json else str(result)), written)
 
 
 def _days(scenario: Scenario, days: int, seed: int, as_json: bool, picture: Path | None) -> None:

@@ -15,6 +15,7 @@ from planner.cli.options import (
     find_scenario,
     from_here,
     read_scenario,
+    refuse_inputs,
     refuse_same_file,
     scenario_options,
     split_setting,
@@ -63,6 +64,7 @@ def sweep(
     check_enough(requests)
     refuse_same_file(("SCENARIO", find_scenario(source)), ("--csv", csv_file), ("--plot", plot))
     scenario = read_scenario(source, settings)
+    refuse_inputs(scenario, ("--csv", csv_file), ("--plot", plot))
     check_length(scenario, requests=requests)
     from planner.studies.sweep import sweep as answer
 

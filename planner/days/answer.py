@@ -38,7 +38,7 @@ from planner.workload import Reaching, closing_row, rates_of, reaching
 WAYS = {
     "streams": "each replica's share of the traffic drawn for itself, all of it simulated",
     "whole": "all replicas on one clock from the first midnight to the last",
-    "samples": "each hour by itself at its mean rate, in a steady state; the busiest hour whole, the others by samples",
+    "samples": "each hour at its mean rate, in a steady state, by samples; but for sessions the busiest is whole",
 }
 BINNED = f"percentiles are read off bins of half a per cent: right to ±{100 * BIN_ERROR:.2f} %"
 SAMPLED = f"more than {MOST_WHOLE:,} model calls, or sessions: error_ms is half the 95 % interval of batch means"

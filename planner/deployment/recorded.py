@@ -21,7 +21,7 @@ from planner.scenario import Scenario
 from planner.simulation.backlog import backlog_grows
 from planner.simulation.gap_windows import gap_windows
 from planner.simulation.kernel_state import GAP_BINS, GAP_FLOOR_S, GAP_WIDTH, Gaps
-from planner.simulation.load import Load
+from planner.simulation.load import Load, as_far_as
 from planner.simulation.outcome import Outcome, resources_of, served, summarise_service
 from planner.simulation.service import Service
 
@@ -84,24 +84,7 @@ def sent_load(recording: Recording, load: Load) -> Load:
     if load.follows is not None:
         return _only(load, _sent_turns(recording, load))
     kept = kept_queries(recording, load)
-    queries = int(kept[-1]) + 1 if len(kept) else load.queries
-    if queries == load.queries:
-        return load
-    requests = queries * load.width
-    prefixes = load.prefixes
-    if prefixes is not None:
-        links = int(prefixes.chain_start[requests])
-        prefixes = replace(
-            prefixes, chain_start=prefixes.chain_start[: requests + 1], chain_segment=prefixes.chain_segment[:links]
-        )
-    return replace(
-        load,
-        arrival_s=load.arrival_s[:queries],
-        prompt_tokens=load.prompt_tokens[:requests],
-        output_tokens=load.output_tokens[:requests],
-        think_s=None if load.think_s is None else load.think_s[:queries],
-        prefixes=prefixes,
-    )
+    return as_far_as(load, int(kept[-1]) + 1 if len(kept) else load.queries)
 
 
 def _sent_turns(recording: Recording, load: Load) -> NDArray[np.bool_]:

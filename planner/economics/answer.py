@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from planner.economics.abandonment import Lost, Patience, assumed_patience, net_of
 from planner.economics.allocation import Allocation, allocation, following_allocation
@@ -93,24 +94,26 @@ def unit_economics(
     positive("gpus", gpus)
     if utilisation is not None and len(utilisation) != HOURS_PER_DAY:
         raise InputError("utilisation", f"{len(utilisation)} values", f"must hold {HOURS_PER_DAY}")
+    served = _Served(demand, earns, utilisation, leaving, training)
     if paid is not None:
-        return _following(gpus, prices, demand, earns, utilisation, leaving, training, paid)
-    return _economics(gpus, prices, demand, earns, utilisation, leaving, training)
+        return _following(gpus, prices, served, paid)
+    return _economics(gpus, prices, served)
 
 
-def _following(
-    gpus: int,
-    prices: Prices,
-    demand: Demand,
-    earns: RevenueModel | None,
-    utilisation: Sequence[float] | None,
-    leaving: tuple[Patience, Lost] | None,
-    training: Training | None,
-    paid: PaidHours,
-) -> Economics:
+class _Served(NamedTuple):
+    """What a fleet serves and earns, whatever its size and its price: see `unit_economics`."""
+
+    demand: Demand
+    earns: RevenueModel | None
+    utilisation: Sequence[float] | None
+    leaving: tuple[Patience, Lost] | None
+    training: Training | None
+
+
+def _following(gpus: int, prices: Prices, served: _Served, paid: PaidHours) -> Economics:
     """Of a fleet that comes and goes: that of one on all day at the prices of what is paid for, hour by hour."""
-    running = paid_prices(prices, paid)
-    found = _economics(paid.gpus, running, demand, earns, utilisation, leaving, training, paid.gpu_hours)
+    demand, utilisation, running = served.demand, served.utilisation, paid_prices(prices, paid)
+    found = _economics(paid.gpus, running, served, paid.gpu_hours)
     listed, now = all_in_gpu_hour_usd(gpus, prices), all_in_gpu_hour_usd(paid.gpus, running)
     scale = HOURS_PER_DAY * paid.gpus / paid.gpu_hours if listed is None or now is None else listed / now
     usd = paid_usd_by_hour(prices, paid)
@@ -137,17 +140,9 @@ def _times(value: float | None, factor: float) -> float | None:
     return None if value is None else value * factor
 
 
-def _economics(
-    gpus: int,
-    prices: Prices,
-    demand: Demand,
-    earns: RevenueModel | None,
-    utilisation: Sequence[float] | None,
-    leaving: tuple[Patience, Lost] | None,
-    training: Training | None,
-    paid_gpu_hours: float | None = None,
-) -> Economics:
-    """Of a fleet that is on all day."""
+def _economics(gpus: int, prices: Prices, served: _Served, paid_gpu_hours: float | None = None) -> Economics:
+    """Of a fleet of `gpus` at `prices`; `paid_gpu_hours` of a day are said to be paid for, all of them if None."""
+    demand, earns, utilisation, leaving, training = served
     cost = fleet_cost(gpus, prices, demand)
     revenue = None if earns is None else revenue_of(earns, demand)
     if revenue is not None and leaving is not None:

@@ -9,28 +9,18 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from planner.manifests.file_kinds import misfit
-from planner.scenario import names_a_file
+from planner.scenario.paths import last_name, named_files, names_a_file
 
 MOST_BYTES = 1_000_000  # a ConfigMap may hold 1 MiB, its other fields included
 TAKEN = frozenset({"plan.json", "scenario.yaml", "haproxy.cfg", "prometheus.yml", "rules.yml"})
 _LONGEST = 200  # of a name; a ConfigMap's key may have 253 characters
 _NOT_IN_A_KEY = re.compile(r"[^A-Za-z0-9._-]+")
 _NOT_BEFORE_A_KEY = re.compile(r"^\.\.+|^\.$")  # Kubernetes keeps names that begin with two dots to itself
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-class NamedFile(NamedTuple):
-    """Where a scenario's document names a file; `beside` are the values that stand with it, as a histogram's column."""
-
-    key: str
-    path: str
-    beside: Mapping[str, Any]
 
 
 class ScenarioFile(NamedTuple):
@@ -48,18 +38,6 @@ class ScenarioFile(NamedTuple):
     is_outside: bool = False
 
 
-def named_files(value: Any, key: str = "scenario", beside: Mapping[str, Any] = _NOTHING) -> Iterator[NamedFile]:
-    """Every file that a scenario's document names."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from named_files(item, f"{key}.{name}", value)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from named_files(item, f"{key}[{index}]", beside)
-    elif isinstance(value, str) and names_a_file(_last(key), value):
-        yield NamedFile(key, value, beside)
-
-
 def read_files(scenario: Any, base: Path | None) -> tuple[ScenarioFile, ...]:
     """Every file that a scenario's document names, each once; `base` is the folder that relative paths start from."""
     folder = base or Path()
@@ -67,7 +45,7 @@ def read_files(scenario: Any, base: Path | None) -> tuple[ScenarioFile, ...]:
     for one in named_files(scenario):
         if one.path not in found:
             place = folder / one.path
-            name = _name(place, {file.name for file in found.values()}, is_model=_last(one.key) == "model")
+            name = _name(place, {file.name for file in found.values()}, is_model=last_name(one.key) == "model")
             text, trouble = _read(place)
             if text is not None:
                 trouble = misfit(place, one.key, one.beside)
@@ -94,7 +72,7 @@ def with_names(value: Any, files: Sequence[ScenarioFile], key: str = "scenario")
         return {name: with_names(item, files, f"{key}.{name}") for name, item in value.items()}
     if isinstance(value, list):
         return [with_names(item, files, f"{key}[{index}]") for index, item in enumerate(value)]
-    if isinstance(value, str) and names_a_file(_last(key), value):
+    if isinstance(value, str) and names_a_file(last_name(key), value):
         return next((file.name for file in files if file.path == value), value)
     return value
 
@@ -103,10 +81,6 @@ def those_of(part: Any, files: Sequence[ScenarioFile]) -> list[ScenarioFile]:
     """The files that a part of such a document, or a changed one, still names."""
     names = {one.path for one in named_files(part)}
     return [file for file in files if file.name in names]
-
-
-def _last(key: str) -> str:
-    return re.sub(r"(\[\d+\])+$", "", key).rsplit(".", 1)[-1]
 
 
 def _name(place: Path, others: set[str], *, is_model: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -97,6 +97,24 @@ class Load:
     def requests(self) -> int:
         """Model calls, the warm-up's included."""
         return len(self.prompt_tokens)
+
+
+def as_far_as(load: Load, queries: int) -> Load:
+    """The first `queries` of a load and nothing after them. Not of sessions, which would be cut in half."""
+    if queries >= load.queries:
+        return load
+    requests, prefixes = queries * load.width, load.prefixes
+    if prefixes is not None:
+        starts = prefixes.chain_start[: requests + 1]
+        prefixes = Prefixes(starts, prefixes.chain_segment[: starts[-1]], prefixes.segment_tokens)
+    return replace(
+        load,
+        arrival_s=load.arrival_s[:queries],
+        prompt_tokens=load.prompt_tokens[:requests],
+        output_tokens=load.output_tokens[:requests],
+        think_s=None if load.think_s is None else load.think_s[:queries],
+        prefixes=prefixes,
+    )
 
 
 def typical(load: Load) -> slice:

@@ -16,7 +16,7 @@ from planner.deployment.service_levels import Groups, Span, groups_of, in_order,
 from planner.scenario import Scenario
 from planner.simulation.fleet import FleetRun, without_cooldown
 from planner.simulation.limits import Check, held_gaps, held_settling, windows_around
-from planner.simulation.load import Load, Prefixes
+from planner.simulation.load import Load, as_far_as
 from planner.simulation.outcome import Outcome, served, summarise
 from planner.simulation.service import only
 from planner.specs import Limit
@@ -149,18 +149,4 @@ def _worst(verdicts: list[Verdict]) -> Verdict:
 
 def shortened(load: Load, counted: int) -> Load:
     """`load` as if only so many queries of it were counted, with as many before and after them; sessions stay whole."""
-    queries = load.warmup + counted + load.cooldown
-    if load.follows is not None or queries >= load.queries:
-        return load
-    requests, prefixes = queries * load.width, load.prefixes
-    if prefixes is not None:
-        starts = prefixes.chain_start[: requests + 1]
-        prefixes = Prefixes(starts, prefixes.chain_segment[: starts[-1]], prefixes.segment_tokens)
-    return replace(
-        load,
-        arrival_s=load.arrival_s[:queries],
-        prompt_tokens=load.prompt_tokens[:requests],
-        output_tokens=load.output_tokens[:requests],
-        think_s=None if load.think_s is None else load.think_s[:queries],
-        prefixes=prefixes,
-    )
+    return load if load.follows is not None else as_far_as(load, load.warmup + counted + load.cooldown)

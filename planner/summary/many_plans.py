@@ -12,10 +12,10 @@ Document = Mapping[str, Any]
 
 def sweep_warning_lines(document: Document) -> list[str]:
     """Each warning once, with the points whose plans have it; without them where every plan has it."""
-    plans = [point for point in document["points"] if point["feasible"]]
-    lines = []
-    for text, names in _by_text((_name(point["values"]), point["warnings"]) for point in document["points"]):
-        where = "" if len(names) >= len(plans) > 1 else f"{'; '.join(names)}: "
+    points, lines = document["points"], []
+    plans = {_name(point["values"]) for point in points if point["feasible"]}
+    for text, names in _by_text((_name(point["values"]), point["warnings"]) for point in points):
+        where = "" if len(plans) > 1 and plans <= set(names) else f"{'; '.join(names)}: "
         lines += paragraph(f"WARNING: {where}{text}.", "", "  ")
     return lines
 
