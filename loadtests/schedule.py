@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from planner.response_cache import response_hit_rate
 from planner.scenario import Scenario
-from planner.simulation.fleet_draws import draws
-from planner.simulation.load import Load, Prefixes, Stage, leaders
+from planner.simulation.fleet_draws import beginnings, draws
+from planner.simulation.load import Load, Prefixes, Stage
 from planner.workload.sessions import turns_due
 
 I64 = NDArray[np.int64]
@@ -183,11 +183,11 @@ def _sessions(follows: I64) -> I64:
 
 def _session_names(load: Load) -> I64:
     """A number for each request: the very one that the simulator's session_affinity draws for its session or, without
-    sessions, for its prefix group. Empty where every call would have one of its own: that is no session.
+    sessions, for its prompt group. Empty where there are neither: a call that is kept with no other is no session.
     """
-    drawn = draws(load, WIDE, "session_affinity", np.random.default_rng(0))
-    calls = len(np.unique(leaders(load)))
-    return drawn if len(np.unique(drawn)) < calls else np.zeros(0, np.int64)
+    if load.follows is None and (beginnings(load) < 0).all():
+        return np.zeros(0, np.int64)
+    return draws(load, WIDE, "session_affinity", np.random.default_rng(0))
 
 
 def _follows(load: Load, mine: I64) -> I64:

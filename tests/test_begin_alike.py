@@ -14,7 +14,7 @@ from planner.deployment.no_effect import no_effect
 from planner.emulator.fleet import beginning_tokens
 from planner.scenario import Scenario
 from planner.simulation.fleet_draws import beginnings, draws
-from planner.simulation.load import Load, Prefixes
+from planner.simulation.load import Load, Prefixes, as_far_as
 from planner.workload.build import build_load
 from planner.workload.prefixes import telling_tokens
 from planner.workload.token_ids import IdRange, runs_of, token_ids
@@ -24,6 +24,8 @@ QUERIES = 300
 ONE, THREE = {"tokens": 40}, {"tokens": 40, "groups": 3}
 MANY, LONE = {"tokens": 60, "corpus": 12}, {"tokens": 60, "corpus": 1}
 EACH = MANY | {"per": "call"}
+RARE = {"tokens": 60, "corpus": 10_000_000}  # of which no two of the 300 queries draw the same
+TWO, FIRST = {"tokens": 40, "groups": 2}, {"tokens": 40, "groups": 2, "zipf": 60.0}
 
 # stages by what they begin with, tokens that tell groups apart, groups in each stage (0 = none), because
 CASES: list[tuple[list[dict[str, Any]], int, list[int], str]] = [
@@ -42,6 +44,11 @@ CASES: list[tuple[list[dict[str, Any]], int, list[int], str]] = [
     ([{"shared_prefix": ONE, "document": MANY}, {"shared_prefix": THREE}], 0, [12, 3], "40 are all alike in the first"),
     ([{"shared_prefix": THREE, "document": MANY}, {"document": MANY}], 60, [36, 12], "60 reach into every document"),
     ([{"shared_prefix": THREE}, {}], 0, [3, 0], "the second stage's begin as they like: no number fits both"),
+    ([{"document": RARE}], 60, [300], "documents tell, though no two queries draw the same one"),
+    ([{"shared_prefix": TWO, "document": RARE}], 100, [300], "nor does that make it the system prompt that tells"),
+    ([{"document": RARE | {"per": "call"}, "calls": 2, "samples": 2}], 60, [600], "each call alone, with its samples"),
+    ([{"shared_prefix": FIRST}], 40, [1], "of two system prompts all draw the first: it is a group"),
+    ([{"shared_prefix": FIRST, "document": MANY}], 100, [12], "and documents tell behind it"),
 ]  # fmt: skip
 
 
@@ -108,6 +115,43 @@ def test_header_draw_and_first_tokens_part_the_calls_alike(stages: list[dict[str
     assert drawn == parted([part.session_name(row) for row in range(load.requests)]), "the load test's header"
     tokens = beginning_tokens(scenario)
     assert drawn == parted([tuple(prompt[:tokens]) for prompt in prompts(load)]), "the emulator without a header"
+
+
+@pytest.mark.parametrize("stages", [stages for stages, *_ in CASES], ids=[because for *_, because in CASES])
+def test_a_short_run_goes_by_what_a_long_one_goes_by(stages: list[dict[str, Any]]):
+    """Who belongs together is the same however much of a load is seen: of two queries, of ten, of all."""
+    load = load_of(scenario_of(stages))
+    every = beginnings(load)
+    for queries in (1, 2, 10, 100):
+        short = as_far_as(load, queries)
+        assert every[: short.requests].tolist() == beginnings(short).tolist(), queries
+
+
+@pytest.mark.parametrize("queries", [20, 200, 2000])
+def test_documents_that_hardly_anyone_shares_are_even_over_the_fleet_in_runs_of_any_length(queries: int):
+    """By the two system prompts two of four replicas would serve at most."""
+    run = planner.simulate(scenario_of([{"shared_prefix": TWO, "document": RARE}]), requests=queries).run
+    _, served = np.unique(run.replica, return_counts=True)
+    assert len(served) == 4
+    assert max(served) < 0.5 * run.load.requests
+
+
+def test_sessions_of_which_a_short_run_has_the_first_turn_alone_are_sessions():
+    """Each of five turns goes by its session's own number, not by its system prompt's."""
+    scenario = scenario_of([{"shared_prefix": THREE, "turns": 3, "think_s": 1000.0}])
+    rng = np.random.default_rng(3)
+    load = build_load(scenario, queries=5, duration_s=None, warmup=0, rng=rng, max_model_len=4096)
+    assert load.follows is not None
+    assert load.follows.tolist() == [-1] * 5
+    assert len(set(draws(load, 4, "session_affinity", np.random.default_rng(1)).tolist())) == 5
+
+
+def test_a_stage_beside_a_trace_tells_nothing():
+    """Its prompts begin as was recorded."""
+    scenario = scenario_of([{"shared_prefix": THREE}])
+    assert beginning_tokens(scenario) == 40
+    traffic = {"arrivals": {"trace": {"file": "calls.csv", "format": "azure"}}}
+    assert beginning_tokens(Scenario.from_dict({**scenario.as_dict(), "traffic": traffic})) == 0
 
 
 def test_a_document_behind_a_system_prompt_stays_on_its_replica():

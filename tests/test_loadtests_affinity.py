@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,10 @@ def kept_together(load: Load) -> set[frozenset[int]]:
 
 KEPT = [
     (sessions([0.0, 0.5, 1.0], [[(8, 4)] * 3] * 3, think_s=2.0), 3, "three sessions of three turns"),
+    (sessions([0.0, 0.5, 1.0], [[(8, 4)]] * 3, prefix=4), 3, "three sessions of which the run has one turn"),
     (grouped([0, 1, 2, 1, 0, 2, 2, 0]), 3, "three system prompts"),
+    (replace(grouped([0, 1, 2, 3]), group_links=(0,)), 4, "four of many documents, each read once"),
+    (replace(grouped([0] * 4), group_links=(0,)), 1, "of several system prompts one was drawn"),
     (grouped([0, 0, 1, 1, 1, 1, 0, 0], (Stage("a", 2, 2),)), 2, "calls of two samples, of two system prompts"),
 ]
 
@@ -78,6 +82,8 @@ def test_requests_say_the_same_session_where_the_simulator_keeps_them_together(l
 
 
 ALONE = [
+    (replace(grouped([0, 1, 2, 1]), group_links=(None,)), "equal beginnings that tell no groups apart"),
+    (grouped([0, 1, 2, 3]), "recorded, each begins as no other does"),
     (grouped([0] * 8), "one system prompt: kept together, all would go to one replica"),
     (Load(np.arange(4.0), np.full(8, 9), np.full(8, 2), (Stage("a", 1, 2),)), "samples of a call are one request"),
 ]

@@ -15,7 +15,8 @@ def draws(load: Load, replicas: int, routing: str, rng: np.random.Generator) -> 
     """A number for each request [N] whose remainder by `replicas` is its first choice; empty where nothing is drawn.
 
     session_affinity: the turns of a session have the same one. Without sessions the prompts of a stage that begin
-    alike have (`beginnings`), if it has several such groups; in any other stage every call has its own.
+    alike have (`beginnings`), if there are several such groups, however few of them or of their prompts the load has;
+    in any other stage every call has its own.
     """
     if routing == "session_affinity":
         return _by_owner(load, replicas * NUMBERS, rng)
@@ -55,9 +56,7 @@ def _by_owner(load: Load, below: int, rng: np.random.Generator) -> I64:
 def beginnings(load: Load) -> I64:
     """What each request [N] begins with, as prompts of its stage are told apart; -1 = by nothing.
 
-    It is the longest beginning that some calls of the stage share and others have not: the last segment, of those that
-    every chain of the stage has, that is neither everybody's nor each call's own. So of prompts behind one system
-    prompt it is their document, and behind several the pair of both, which has a segment of its own.
+    It is the segment at the stage's place in `load.group_links`; where those are not given, that of `_seen_link`.
     """
     group = np.full((load.queries, load.width), -1)
     if load.prefixes is None or len(load.prefixes.chain_segment) == 0:
@@ -65,15 +64,28 @@ def beginnings(load: Load) -> I64:
     start, segment = load.prefixes.chain_start.astype(np.int64), load.prefixes.chain_segment
     begin, links = start[:-1].reshape(group.shape), np.diff(start).reshape(group.shape)
     first, ends = call_first(load), np.cumsum([stage.requests for stage in load.stages])
-    for stage, end in zip(load.stages, ends, strict=True):
+    for k, (stage, end) in enumerate(zip(load.stages, ends, strict=True)):
         samples = slice(end - stage.requests, end)
         columns, call = np.unique(first[samples], return_inverse=True)
-        for place in reversed(range(links[:, columns].min())):
-            calls = segment[begin[:, columns] + place]
-            if 1 < len(np.unique(calls)) < calls.size:
-                group[:, samples] = calls[:, call]
-                break
+        if load.group_links is None:
+            link = _seen_link(segment, begin[:, columns], int(links[:, columns].min()))
+        else:
+            link = load.group_links[k]
+        if link is not None:
+            group[:, samples] = segment[begin[:, columns] + link][:, call]
     return group.ravel()
+
+
+def _seen_link(segment: NDArray[np.int32], begin: I64, links: int) -> int | None:
+    """The place of the link that tells prompts apart, as far as their chains show; None where none does.
+
+    It ends the longest beginning that some of the calls share and others have not: of the `links` that every chain has
+    from `begin` [Q, calls] on, the last that is neither everybody's nor each call's own.
+    """
+    for link in reversed(range(links)):
+        if 1 < len(np.unique(segment[begin + link])) < begin.size:
+            return link
+    return None
 
 
 def assigned(load: Load, ready_s: NDArray[np.float64], replicas: int, drawn: I64) -> I64:

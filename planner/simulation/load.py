@@ -64,6 +64,8 @@ class Load:
     At most `max_in_flight` (0 = no limit) queries are outstanding: one above it waits at the client.
     A query has one clock over all its stages: without its last token `timeout_s` after it was sent it fails, and
     what is unfinished of it is aborted. The first `warmup` and the last `cooldown` queries are simulated, not counted.
+    `group_links` has for each stage the place, in the chains of its prompts, of the link that tells its prompt groups
+    apart, None = it has no groups; where nobody knows (recorded prompts) it is not given.
     """
 
     arrival_s: F64  # [Q]
@@ -82,6 +84,7 @@ class Load:
     notes: tuple[str, ...] = field(default=())
     cooldown: int = 0
     follows: I64 | None = None  # [Q] the query that each follows, -1 = none
+    group_links: tuple[int | None, ...] | None = None  # [stages]
 
     @property
     def width(self) -> int:

@@ -18,7 +18,14 @@ from planner.scenario import Stage as ScenarioStage
 from planner.simulation.load import F64, I64, Load, Stage
 from planner.workload.arrivals import MOST_QUERIES, Arrivals, open_arrivals
 from planner.workload.lengths import draw_tokens, fit_to_context, refuse_misfit
-from planner.workload.prefixes import StagePrompts, draw_documents, draw_groups, prefix_chains, select_chains
+from planner.workload.prefixes import (
+    StagePrompts,
+    draw_documents,
+    draw_groups,
+    prefix_chains,
+    select_chains,
+    telling_link,
+)
 from planner.workload.sessions import session_load
 from planner.workload.tables import unusable
 from planner.workload.traces import read_recording
@@ -106,6 +113,7 @@ def build_load(
         clipped / (total * width),
         1.0 - total / timing.users,
         tuple(notes),
+        group_links=tuple(telling_link(stage) for stage in scenario.query.stages),
     )
 
 

@@ -23,17 +23,29 @@ def draw_documents(document: Document, queries: int, calls: int, rng: np.random.
     return _draw_ranks(document.corpus, document.zipf, queries * calls, rng)
 
 
+def telling_link(stage: ScenarioStage) -> int | None:
+    """The place, in the chains of a stage's prompts, of the link that tells its prompt groups apart; None = no groups.
+
+    A document that is one of several does (behind several prefixes the pair of both, which has a segment of its own);
+    else a prefix that is one of several. It depends on the scenario alone: however few prompts are drawn, and however
+    seldom two of them begin alike, they belong together by the same.
+    """
+    prefix, document = stage.shared_prefix, stage.document
+    if document is not None and document.corpus > 1:
+        return 0 if prefix is None else 1
+    return 0 if prefix is not None and prefix.groups > 1 else None
+
+
 def telling_tokens(stage: ScenarioStage) -> tuple[int, int] | None:
     """Between which tokens a stage's prompts of one group, and no other's, agree; None where no groups can be told.
 
-    (after so many, up to so many): a document that is one of several tells them apart, behind the prefix that it
-    follows; else a prefix that is one of several does. It is the rule of `simulation.fleet_draws.beginnings`.
+    (after so many, up to so many): those of the link of `telling_link`, behind all that comes before it.
     """
-    prefix, document = stage.shared_prefix, stage.document
-    before = prefix.tokens if prefix else 0
-    if document is not None and document.corpus > 1:
-        return before, before + document.tokens
-    return (0, before) if prefix is not None and prefix.groups > 1 else None
+    link = telling_link(stage)
+    if link is None:
+        return None
+    tokens = [part.tokens for part in (stage.shared_prefix, stage.document) if part is not None]
+    return sum(tokens[:link]), sum(tokens[: link + 1])
 
 
 def _draw_ranks(kinds: int, zipf: float, count: int, rng: np.random.Generator) -> I64:

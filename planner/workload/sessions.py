@@ -187,6 +187,7 @@ def session_load(
         clipped_share=float(lengths.clipped.ravel()[order].mean()),
         notes=(*_notes(stage, lengths, session[turn == 0], max_model_len), *_early_notes(stage, drawn, warmup)),
         follows=np.where(turn > 0, place[order - 1], -1),
+        group_links=(None,),  # a session goes by itself, also where the run has its first turn alone
     )
 
 
