@@ -169,8 +169,9 @@ def _answer(
     shape = _load_shape(scenario, chosen, demand)
     answers = money_document(scenario, chosen.gpus, chosen.option.prices, money, shape)
     sold = [*money.provenance, *assumed_billing(scenario), *chosen.option.price_rows]
+    proof = spare_proof(deployment, scenario, peak.load, chosen.replicas, seed)
     unsaid = [
-        *retry_origins(scenario),
+        *retry_origins(scenario, stopped=proof is not None),
         *assumed_demand(given),
         *assumed_prices(scenario),
         *taken_for_answered(scenario, peak.outcome, scaled),
@@ -183,7 +184,7 @@ def _answer(
         "at_peak": at_peak,
         "one_fewer": None if fewer is None else _served(scenario, deployment, fewer, seed, worlds),
         "one_fewer_gap": "" if fewer is None else fewer.broken(),
-        "spare_proof": spare_proof(deployment, scenario, peak.load, chosen.replicas, seed),
+        "spare_proof": proof,
         "day": answers["day"],
         "capacity_curve": [probe.row("serving") for probe in sorted(chosen.size.probes, key=_rising)],
         "distributions": peak.outcome.histograms() | _token_histograms(peak.load),

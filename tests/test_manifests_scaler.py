@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from manifest_plans import IMAGE, document, facts, objects
+from manifest_plans import IMAGE, document, facts, notes, objects
 
 from planner.cli.app import cli
 from planner.errors import DataFileError
@@ -23,6 +23,7 @@ from planner.manifests.settings import Settings
 SETTINGS = Settings(name="fleet", planner_image=IMAGE)
 KEY = "scenario__fleet__autoscaler"
 REQUESTS = {"target": {"requests": 15.0}, "max_replicas": 14, "scale_down_delay_s": 420.0}
+PLAN_OF_ONE = {"name": "demo", "fleet__replicas": 1, "fleet__gpus": 1, "fleet__spare_replicas": 0}
 NIGHT = [2] * 7 + [6] * 14 + [2] * 3
 LATE = [6] * 3 + [2] * 17 + [6] * 4
 
@@ -136,6 +137,7 @@ def test_alerts_and_deployment_know_that_the_number_moves() -> None:
         ({"schedule": [1, 2]}, "two hours"),
         ({"target": {"requests": -1}, "max_replicas": 3}, "below zero"),
         ({"target": {"requests": 1}, "schedule": [1] * 24}, "both"),
+        ({"target": {"requests": 1}}, "no bound"),
     ],
 )
 def test_a_damaged_autoscaler_is_refused_by_name(scaler: dict[str, Any], because: str) -> None:
@@ -162,3 +164,46 @@ def test_the_load_test_is_of_the_peak_and_needs_no_file_of_rates() -> None:
     assert "rates" not in sent["traffic"]
     assert "autoscaler" not in sent["fleet"]
     assert rates["peak_qps"] == sent["traffic"]["peak_qps"]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "least", "most", "hours", "bounds", "because"),
+    [
+        (NIGHT, 4, None, [("7", "6")], (4, 6), "the simulator never has fewer than min_replicas"),
+        ([1] * 8 + [3] * 4 + [5] * 4 + [1] * 8, 3, None, [("12", "5")], (3, 5), "an hour raised to the floor is none"),
+        (NIGHT, 6, None, [("0", "6")], (6, 6), "all day alike"),
+        (NIGHT, 2, 9, [("7", "6")], (2, 9), "nothing to raise; max_replicas is a bound, not a wish"),
+    ],
+)  # fmt: skip
+def test_no_hour_of_a_schedule_is_below_the_floor_that_was_simulated(
+    schedule: list[int],
+    least: int,
+    most: int | None,
+    hours: list[tuple[str, str]],
+    bounds: tuple[int, int],
+    because: str,
+) -> None:
+    spec = rendered({"schedule": schedule, "max_replicas": most}, scenario__fleet__min_replicas=least)["spec"]
+    assert bounds == (spec["minReplicaCount"], spec["maxReplicaCount"]), because
+    triggers = [trigger["metadata"] for trigger in spec["triggers"]]
+    assert hours == [(one["start"].split()[1], one["desiredReplicas"]) for one in triggers], because
+
+
+def test_a_step_that_the_floor_takes_away_is_not_told_of() -> None:
+    steps = {"schedule": [10] * 12 + [11] * 12}
+    assert "(10 to 11, 11 to 10)" in json.dumps(rendered(steps))
+    assert "a step of a tenth" not in json.dumps(rendered(steps, scenario__fleet__min_replicas=11))
+
+
+def test_a_floor_beyond_the_most_is_the_most_as_simulated() -> None:
+    spec = rendered(REQUESTS, scenario__fleet__min_replicas=20)["spec"]
+    assert (14, 14) == (spec["minReplicaCount"], spec["maxReplicaCount"])
+
+
+def test_the_objects_say_how_far_the_fleet_may_grow_and_ask_for_no_spare_that_a_scenario_may_not_have() -> None:
+    made = objects(**PLAN_OF_ONE, **{KEY: REQUESTS})
+    assert 1 == made["Deployment/fleet-replicas"]["spec"]["replicas"], "an apply begins with what was planned"
+    assert "to 14 replicas (14 GPUs) at most" in notes(made["Deployment/fleet-replicas"])["replicas"]
+    scaled, still = (one["PodDisruptionBudget/fleet-replicas"] for one in (made, objects(**PLAN_OF_ONE)))
+    assert "fleet.spare_replicas" not in notes(scaled)["no-spare"]
+    assert "fleet.spare_replicas of 1" in notes(still)["no-spare"]

@@ -108,7 +108,7 @@ def manifests(
     """
     from planner.manifests.autoscaling import LEFT_OUT
     from planner.manifests.compose import ROUTERS, compose
-    from planner.manifests.facts import read_facts
+    from planner.manifests.facts import one_size, read_facts
     from planner.manifests.haproxy import admission_notes
     from planner.manifests.kubernetes import kubernetes
     from planner.manifests.scenario_files import notes
@@ -143,7 +143,7 @@ def manifests(
     if as_compose:
         text = one_document(compose(facts, chosen))
         files = {COMPOSE_FILE: text}
-        for note in [*admission_notes(facts, ROUTERS), *([LEFT_OUT] if facts.scaler is not None else [])]:
+        for note in [*admission_notes(one_size(facts), ROUTERS), *([LEFT_OUT] if facts.scaler is not None else [])]:
             warn(note)
     else:
         made = kubernetes(facts, chosen)

@@ -17,7 +17,7 @@ from planner.deployment.documents import SCHEMA_VERSION, fleet_document, run_doc
 from planner.deployment.failure_changes import SETTLES, Event, control_of, first_counted_s, lasting_s, with_failures
 from planner.deployment.failures import failures_document, settled_s, unended_warnings
 from planner.deployment.no_effect import no_effect
-from planner.deployment.router_origins import retry_origins
+from planner.deployment.router_origins import retry_origins, stopped_in
 from planner.deployment.runs import (
     FULL_SPANS,
     IDLE_QUERIES,
@@ -147,7 +147,10 @@ def simulate(
         **with_pause(pause),
         **({} if failures is None else {"failures": failures}),
         "provenance": [
-            row.as_dict() for row in weakest_first([*deployment.provenance_of(replicas), *retry_origins(scenario)])
+            row.as_dict()
+            for row in weakest_first(
+                [*deployment.provenance_of(replicas), *retry_origins(scenario, stopped=stopped_in(scenario))]
+            )
         ],
     }
     return Simulation(document, outcome, fleet, deployment)

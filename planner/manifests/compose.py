@@ -9,7 +9,7 @@ from planner.errors import MisfitError, UnsupportedError
 from planner.manifests import exporter, haproxy, monitoring, router
 from planner.manifests.devices import device_of, image_of
 from planner.manifests.exporter import FILE, FOLDER, SCRATCH, export_arguments, plan_files
-from planner.manifests.facts import Facts
+from planner.manifests.facts import Facts, one_size
 from planner.manifests.kubernetes import name_of, rule_groups
 from planner.manifests.naming import Object
 from planner.manifests.replicas import CACHE, CACHES, SERVER, STOP_S, drain_s, shared_memory_gib, startup_budget_s
@@ -48,6 +48,7 @@ def compose(facts: Facts, settings: Settings) -> Object:
     if device_of(facts.hardware).vendor != "nvidia":
         rule = "Compose hands out single GPUs by NVIDIA's runtime alone; render for Kubernetes, without --compose"
         raise UnsupportedError("fleet.hardware", facts.hardware, rule)
+    facts = one_size(facts)  # Compose has no autoscaler
     name = name_of(facts, settings)
     replicas = [f"vllm-{index}" for index in range(facts.replicas)]
     services = {host: _replica(facts, settings, index) for index, host in enumerate(replicas)}

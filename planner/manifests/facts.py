@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Facts:
     room: int | None  # fleet.admission: requests that a replica may have in hand
     samples: int  # most answers that one call of the scenario's asks for
     retry: bool  # fleet.retry
-    scaler: ScalerFacts | None  # fleet.autoscaler, which the plan's cost is of
+    scaler: ScalerFacts | None  # fleet.autoscaler, which the plan's cost is of; its hours within its bounds
     engine: EngineFacts
     open_demand: bool
     peak_qps: float | None
@@ -67,6 +67,11 @@ class Facts:
     monitor_interval_s: float
     files: tuple[ScenarioFile, ...]
     document: dict[str, Any]
+
+    @property
+    def most_replicas(self) -> int:
+        """Replicas that may serve at once: as many as its autoscaler may start, and those that an apply begins with."""
+        return max(self.replicas, 0 if self.scaler is None else self.scaler.most)
 
 
 def read_facts(document: object, where: str = "plan document", base: Path | None = None) -> Facts:
@@ -117,7 +122,7 @@ def _facts(plan: PlanDocument, document: dict[str, Any], files: tuple[ScenarioFi
         room=scenario.fleet.admission.max_requests_per_replica if scenario.fleet.admission else None,
         samples=max((stage.samples for stage in scenario.query.stages), default=1),
         retry=scenario.fleet.retry,
-        scaler=scenario.fleet.autoscaler,
+        scaler=_bounded(scenario.fleet.autoscaler, scenario.fleet.min_replicas),
         engine=fleet.engine,
         open_demand=isinstance(scenario.traffic.arrivals, str) or "gamma" in scenario.traffic.arrivals,
         peak_qps=scenario.traffic.peak_qps,
@@ -144,6 +149,19 @@ def _facts(plan: PlanDocument, document: dict[str, Any], files: tuple[ScenarioFi
     )
 
 
+def one_size(facts: Facts) -> Facts:
+    """The same plan where nothing scales it: as many replicas as were planned, all day."""
+    return replace(facts, scaler=None)
+
+
+def _bounded(scaler: ScalerFacts | None, least: int) -> ScalerFacts | None:
+    """With a schedule as it was simulated and billed: no hour below `fleet.min_replicas`, none beyond the most."""
+    if scaler is None:
+        return None
+    hours = tuple(min(max(wish, least), scaler.most) for wish in scaler.schedule)
+    return msgspec.structs.replace(scaler, schedule=hours)
+
+
 def _check(facts: Facts, where: str) -> None:
     """That the numbers fit together, and that one node holds a replica."""
     engine = facts.engine
@@ -166,6 +184,9 @@ def _check(facts: Facts, where: str) -> None:
     if facts.scaler is not None and (facts.scaler.target is None) == (len(facts.scaler.schedule) != HOURS_PER_DAY):
         key = f"{where}: scenario.fleet.autoscaler"
         raise DataFileError(key, None, f"has neither a target nor a schedule of {HOURS_PER_DAY} hours; plan again")
+    if facts.scaler is not None and facts.scaler.target is not None and facts.scaler.max_replicas is None:
+        rule = "is missing: what the autoscaler never goes beyond; plan again"
+        raise DataFileError(f"{where}: scenario.fleet.autoscaler.max_replicas", None, rule)
     for name, value in (("model.name", facts.model), ("model.hf_repo", facts.hf_repo)):
         if value is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", value):
             raise DataFileError(f"{where}: {name}", value, "is no name of a model; plan again")

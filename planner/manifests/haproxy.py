@@ -102,7 +102,7 @@ def admission_notes(facts: Facts, routers: int) -> list[str]:
             "one router may be full while the other has room, so some calls are refused a little before the fleet is "
             "full; while routers are replaced, what the old ones still have in hand comes on top"
         )
-    if facts.replicas > 1 and facts.routing not in PASSES_FULL_BY:
+    if facts.most_replicas > 1 and facts.routing not in PASSES_FULL_BY:
         found.append(
             f"under {facts.routing} HAProxy chooses before it looks for room: a call whose replica is full waits up to "
             f"{ROOM_S} s for room and is then refused, where the simulation sends it to another that has room at once"
@@ -141,9 +141,9 @@ def _admitting(facts: Facts, routers: int) -> list[str]:
 
 
 def connections(facts: Facts) -> int:
-    """Requests that one router takes at once: all of the fleet's, and room for more."""
-    in_hand = math.ceil(CONNECTIONS_FACTOR * facts.requests_per_replica * facts.replicas)
-    return max(LEAST_CONNECTIONS, in_hand, ROOM_FACTOR * (facts.room or 0) * facts.replicas)
+    """Requests that one router takes at once: all of the fleet's at its largest, and room for more."""
+    in_hand = math.ceil(CONNECTIONS_FACTOR * facts.requests_per_replica * facts.most_replicas)
+    return max(LEAST_CONNECTIONS, in_hand, ROOM_FACTOR * (facts.room or 0) * facts.most_replicas)
 
 
 def buffer_kib(facts: Facts) -> int:
@@ -218,7 +218,7 @@ def haproxy_config(facts: Facts, servers: list[str], routers: int) -> str:
         "    default_backend replicas",
         "",
         "backend replicas",
-        *(f"    {line}" for line in balance(facts.routing, facts.replicas)),
+        *(f"    {line}" for line in balance(facts.routing, facts.most_replicas)),
         *(f"    {line}" for line in _admitting(facts, routers)),
         "    option httpchk GET /health",
         "    http-check expect status 200",

@@ -34,6 +34,7 @@ def kubernetes(facts: Facts, settings: Settings) -> Manifests:
     """Every object. Raises InputErrors: names, a GPU or a format that cannot be rendered."""
     name = name_of(facts, settings)
     notes = [*watching.notes(facts, settings), *haproxy.admission_notes(facts, router.routers(facts))]
+    notes += router.size_notes(facts)
     made = [
         replicas.pods_service(name),
         replicas.deployment(facts, name, settings, autoscaled=autoscaling.runs(facts, settings)),

@@ -114,6 +114,11 @@ class ScalerFacts(msgspec.Struct):
     max_replicas: Replicas | None = None
     tolerance: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
 
+    @property
+    def most(self) -> int:
+        """Replicas that it never goes beyond; a target has them stated."""
+        return self.max_replicas or max(self.schedule, default=1)
+
 
 class _Settings(msgspec.Struct):
     autoscaler: ScalerFacts | None = None

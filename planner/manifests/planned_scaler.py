@@ -33,11 +33,11 @@ class Scaling(NamedTuple):
 
 def planned_scaling(facts: Facts, scaler: ScalerFacts, server: str, series: str) -> Scaling:
     """Of the scenario's autoscaler. `server` is Prometheus' address, `series` the labels of the fleet's vLLM series."""
-    most = scaler.max_replicas or max(scaler.schedule, default=facts.replicas)
+    most = scaler.most
     if scaler.schedule:
         least, triggers = min(scaler.schedule), _cron(scaler.schedule)
     else:
-        least, triggers = facts.min_replicas, [_prometheus(server, *_held(scaler, facts, series))]
+        least, triggers = min(facts.min_replicas, most), [_prometheus(server, *_held(scaler, facts, series))]
     at_once = {"type": "Pods", "value": most, "periodSeconds": INTERVAL_S}
     window_s = min(MOST_WINDOW_S, round(scaler.scale_down_delay_s))
     behavior = {

@@ -106,8 +106,8 @@ def deployment(facts: Facts, name: str, settings: Settings, *, autoscaled: bool)
     """vLLM's replicas, as many as the plan says; `autoscaled`: from there on an autoscaler says how many.
 
     Their number stands here with an autoscaler too: left out, applying this over a fleet whose number was applied
-    before takes the field's only owner away, and Kubernetes makes one replica of it. So an apply begins with the whole
-    fleet, which is the most that the autoscaler may run.
+    before takes the field's only owner away, and Kubernetes makes one replica of it. So an apply begins with the
+    planned fleet, which holds the peak; `fleet.autoscaler` may go beyond.
     """
     device = device_of(facts.hardware)
     shared = shared_memory_gib(facts)
@@ -171,8 +171,10 @@ def deployment(facts: Facts, name: str, settings: Settings, *, autoscaled: bool)
         )
     shown = {"vllm-capacity-planner/arguments": checksum("\0".join(arguments))}
     if autoscaled:
+        most = facts.most_replicas
         notes["replicas"] = (
-            "the whole fleet, with which an apply begins: the autoscaler takes it from there. Once it has scaled, take "
+            f"the planned fleet, with which an apply begins: the autoscaler takes it from there, to {most} replicas "
+            f"({most * facts.gpus_per_replica} GPUs) at most. Once it has scaled, take "
             "spec.replicas out by a patch of your own, and an apply leaves the number alone"
         )
     made: Object = {
@@ -216,9 +218,11 @@ def disruption_budget(facts: Facts, name: str) -> Object:
     """As many replicas may be evicted at once as were planned as spares; none where none were."""
     notes = {}
     if facts.spare_replicas == 0:
+        # Beside an autoscaler a scenario may have no spares: its target is what leaves room.
+        way = "plan with fleet.spare_replicas of 1, or " if facts.scaler is None else ""
         notes["no-spare"] = (
             "without a spare every eviction breaks the planned limits at the peak, so draining a node waits: "
-            "plan with fleet.spare_replicas of 1, or raise maxUnavailable off the peak"
+            f"{way}raise maxUnavailable off the peak"
         )
     return {
         "apiVersion": "policy/v1",

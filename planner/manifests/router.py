@@ -30,12 +30,13 @@ IMAGE = "haproxy:3.2-alpine"  # the long-term release; its image runs without ro
 USER = 99  # haproxy's own, in its image
 ROUTERS = 2
 LEAST_MIB = 512
+MOST_ADDRESSES = 500  # at 16 bytes each in an answer of 8,192 bytes, HAProxy's most
 CONFIG = "/usr/local/etc/haproxy"
 
 
 def needed(facts: Facts) -> bool:
     """Whether there is anything to route between, or anybody to be turned away."""
-    return facts.replicas > 1 or facts.room is not None
+    return facts.most_replicas > 1 or facts.room is not None
 
 
 def routers(facts: Facts) -> int:
@@ -43,15 +44,25 @@ def routers(facts: Facts) -> int:
     return ROUTERS if facts.room is None else max(1, min(ROUTERS, facts.room // facts.samples))
 
 
+def size_notes(facts: Facts) -> list[str]:
+    """That a fleet may outgrow the DNS answer by which the router finds it; nothing for one that cannot."""
+    if facts.most_replicas < MOST_ADDRESSES:
+        return []
+    return [
+        f"{facts.most_replicas} replicas: the router takes at most {MOST_ADDRESSES} addresses from the cluster's DNS, "
+        "so those beyond get no requests: plan several fleets, or route by one that reads the Kubernetes API"
+    ]
+
+
 def cluster_servers(facts: Facts, name: str) -> list[str]:
     """One line that keeps a server for each address of the replicas' headless Service."""
     host = f"{name}-{REPLICAS}.${{POD_NAMESPACE}}.svc.${{CLUSTER_DOMAIN}}"
-    places = facts.replicas + 1  # one more while an update brings a replica before another goes
+    places = facts.most_replicas + 1  # one more while an update brings a replica before another goes
     return [f'server-template replica- {places} "{host}:{PORT}" resolvers cluster resolve-prefer ipv4 init-addr none']
 
 
 def objects(facts: Facts, name: str) -> list[Object]:
-    """The Service that users call; where there is more than one replica also the routers behind it."""
+    """The Service that users call; where there may be more than one replica also the routers behind it."""
     if not needed(facts):
         return [_service(name, REPLICAS, "http")]
     config = haproxy_config(facts, cluster_servers(facts, name), routers(facts))
@@ -124,7 +135,7 @@ def _deployment(facts: Facts, name: str, config: str) -> Object:
         "volumes": volumes,
     }
     notes = {
-        "routing": f"{facts.routing}: {', '.join(balance(facts.routing, facts.replicas))}",
+        "routing": f"{facts.routing}: {', '.join(balance(facts.routing, facts.most_replicas))}",
         "retry": retry_note(facts),
     }
     if routers(facts) > 1:
@@ -132,6 +143,8 @@ def _deployment(facts: Facts, name: str, config: str) -> Object:
         notes["replicas"] = told
     if facts.room is not None:
         notes["admission"] = "; ".join(admission_notes(facts, routers(facts)))
+    if size_notes(facts):
+        notes["size"] = "; ".join(size_notes(facts))
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
