@@ -121,7 +121,9 @@ def test_slow_and_restarted_replicas_of_a_closed_loop_lose_nobody():
     assert paced == pytest.approx(3 * usual, rel=0.05), "who was there all along"
     first = [slow[when] for when in ("before", "under_way", "during", "after")]
     counts = [*first, *(restart[when] for when in ("under_way", "during", "after"))]
-    assert 2000 == sum(row["queries"] for row in counts), "what is after the one is before the other"
+    shared = [row["shared"] for row in first[1:]]
+    assert 2000 == sum(row["queries"] for row in counts) - sum(shared), "what is after the one is before the other"
+    assert 64 == sum(shared) == restart["under_way"]["queries"], "each client has one under way"
     assert (0, 0, 0) == tuple(document["failures"][key] for key in ("lost", "retried", "lost_tokens"))
 
 

@@ -72,7 +72,7 @@ def _poisoned() -> dict[str, Any]:
     document["economics_notes"] = [EVIL]
     document["warnings"] = [EVIL]
     document["waterfall"][0]["warnings"] = [f"{EVIL} of a row"]
-    document["spare_proof"]["after"]["limits"][0]["key"] = EVIL
+    document["spare_proof"]["after"]["limits"][0]["key"] = document["at_peak"]["slo"][0]["key"] = EVIL
     document["spare_proof"]["after"]["limits"][1]["verdict"] = "holds"
     return document
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from planner.errors import DataFileError
 from planner.report.page import report_page
 from tests.page_reader import Reader
 from tests.report_documents import full, infeasible, spare_proof, unproved
@@ -122,6 +123,59 @@ def test_a_limit_that_lost_queries_break_has_no_figure_and_one_that_was_not_judg
     shown = said(document, "spare")
     assert "without end" in shown
     assert "not judged" in shown
+
+
+def broken(row: dict[str, Any], proof: dict[str, Any] | None = None, made: Any = full) -> dict[str, Any]:
+    """The proof of a document with a changed first limit after the stop."""
+    document = made()
+    document["spare_proof"] |= proof or {}
+    document["spare_proof"]["after"]["limits"][0] |= row
+    return document
+
+
+def of_limits(limits: list[dict[str, Any]]) -> dict[str, Any]:
+    document = full()
+    document["spare_proof"]["after"]["limits"] = limits
+    return document
+
+
+UNDECIDED = {"value_ms": 975.0, "upper_ms": 1003.2, "met": False, "verdict": "undecided"}
+FAILS, OPEN = {"verdict": "fails", "slo_met_after": False}, {"verdict": "undecided", "slo_met_after": None}
+DAMAGED = [
+    (broken({"value_ms": 9e4, "upper_ms": 9e4}), "after.limits[0].met: is damaged: is true, but 90000 ms are", "above"),
+    (broken(UNDECIDED), "verdict: is damaged: is holds, but after.limits[0] is undecided", "no better than the worst"),
+    (broken(UNDECIDED, FAILS), "is fails, but the worst of after.limits is undecided", "nor worse"),
+    (broken({}, FAILS), "is fails, but the worst of after.limits holds", "nothing of it fails"),
+    (broken({}, OPEN), "is undecided, but the worst of after.limits holds", "nothing of it is"),
+    (broken(UNDECIDED, OPEN | {"slo_met_after": False}), "is false, but the verdict is undecided", "not known"),
+    (broken({}, {"slo_met_after": None}), "slo_met_after: is damaged: is null, but the verdict is holds", "known"),
+    (broken(UNDECIDED | {"verdict": "fails"}, FAILS), "is fails, but its figures say undecided", "the interval's rule"),
+    (broken({"verdict": "undecided"}, OPEN, unproved), "is undecided, but after.limits[1] does not", "the worst is"),
+    (broken({}, OPEN | {"saturated_after": True}), "is undecided, but the backlog grows", "that fails"),
+    (of_limits([]), "after.limits: is damaged: are none, but at_peak.slo has p99_ttft_ms, p99_tpot_ms", "nothing held"),
+    (broken({"key": "p50_ttft_ms"}), "are p50_ttft_ms, p99_tpot_ms, but at_peak.slo has p99_ttft_ms", "another"),
+    (broken({"limit_ms": 9e6}), "after.limits[0].limit_ms: is damaged: is 9e+06, but at_peak.slo[0] has 1000", "wider"),
+]
+
+
+@pytest.mark.parametrize(("document", "words", "because"), DAMAGED, ids=range(len(DAMAGED)))
+def test_a_proof_that_denies_itself_is_refused(document, words, because) -> None:
+    with pytest.raises(DataFileError) as refused:
+        report_page(document)
+    assert words in str(refused.value), because
+
+
+SOUND = [
+    (broken(UNDECIDED, OPEN), "undecided over", "one limit within its error"),
+    (broken({"value_ms": 975.0, "upper_ms": None, "met": False, "judged_by": "interval", "verdict": "undecided"}, OPEN),
+     "undecided over", "nothing known about the spread"),
+    (broken({}, FAILS | {"saturated_after": True}), "and the backlog grows", "every limit holds by then"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("document", "words", "because"), SOUND, ids=[row[-1] for row in SOUND])
+def test_a_proof_that_agrees_with_itself_is_shown(document, words, because) -> None:
+    assert words in said(document, "spare"), because
 
 
 def test_a_fleet_without_a_spare_has_no_proof_of_it() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
 import planner
-from planner.deployment.service_levels import LEAST_STRETCH, Span, groups_of, worst_stretch
+from planner.deployment.service_levels import LEAST_STRETCH, worst_stretch
 from planner.errors import ScenarioError
 from planner.scenario import Scenario
 from planner.simulation.limits import held_among, held_settling, stretches
@@ -39,7 +37,7 @@ def latencies(ttft_ms: list[float] | np.ndarray) -> Latencies:
 def told(ttft_ms: np.ndarray, begins_s: float) -> dict:
     """The worst of one query a second, around an event."""
     at_s = np.arange(len(ttft_ms), dtype=np.float64)
-    return worst_stretch((P95,), latencies(ttft_ms), at_s, (at_s < begins_s, at_s >= begins_s), begins_s)
+    return worst_stretch((P95,), latencies(ttft_ms), at_s, at_s < begins_s, at_s >= begins_s, begins_s)
 
 
 def test_a_hump_is_found_and_so_is_its_end():
@@ -94,32 +92,8 @@ def test_the_spread_is_that_of_the_limit_that_is_exceeded():
     )
     every = Latencies(ttft_ms, ttft_ms, e2e_ms, np.zeros(0), np.zeros(0, np.int64))
     at_s = np.arange(len(ttft_ms), dtype=np.float64)
-    row = worst_stretch(limits, every, at_s, (at_s < 800, at_s >= 800), 800.0)
+    row = worst_stretch(limits, every, at_s, at_s < 800, at_s >= 800, 800.0)
     assert row["worst"]["beyond_chance"] is True
-
-
-# an event from 100 s to 200 s, the next one at 300 s; looked at from 50 s on
-WHO = [
-    (40.0, 45.0, 0, set(), "before what is looked at"),
-    (60.0, 100.0, 0, {"before"}, "over as it began"),
-    (60.0, 101.0, 0, {"under_way"}, "it met the event in part"),
-    (40.0, 150.0, 0, {"under_way"}, "so did one that came long before"),
-    (60.0, 130.0, 1, {"in_hand", "during"}, "it was cut off"),
-    (60.0, 100.0, 1, {"in_hand", "during"}, "and lost at once"),
-    (100.0, 110.0, 0, {"during"}, "it came with the event"),
-    (199.0, 250.0, 0, {"during"}, "and ended after it"),
-    (200.0, 300.0, 0, {"after"}, "it came as the event ended, and was over before the next"),
-    (250.0, 301.0, 0, set(), "it met the next event"),
-    (150.0, 301.0, 0, set(), "so did this, which came in this one"),
-    (300.0, 310.0, 0, set(), "it came with the next"),
-]
-
-
-@pytest.mark.parametrize(("arrived_s", "ended_s", "calls", "expected", "because"), WHO, ids=[row[-1] for row in WHO])
-def test_who_belongs_to_an_event(arrived_s, ended_s, calls, expected, because):
-    run = SimpleNamespace(load=SimpleNamespace(warmup=0), arrival_s=np.array([arrived_s]), ended_s=np.array([ended_s]))
-    groups = groups_of(run, Span(50.0, 100.0, 200.0, 300.0), np.array([calls]))
-    assert expected == {name for name, among in groups._asdict().items() if among[0]}, because
 
 
 def test_some_queries_alone_keep_their_own_requests():

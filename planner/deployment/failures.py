@@ -11,6 +11,7 @@ from planner.deployment.failure_changes import Event, first_counted_s
 from planner.deployment.service_levels import Span, around, met_by
 from planner.errors import ScenarioError
 from planner.scenario import Scenario
+from planner.scenario.document import Demand
 from planner.scenario.fleet import SlowFailure, StopFailure
 from planner.simulation.fleet_record import LOST, FleetRun
 from planner.simulation.outcome import Outcome
@@ -33,6 +34,7 @@ def failures_document(scenario: Scenario, run: FleetRun, outcome: Outcome, event
     events that begin at one instant the last has the figures, the others none. `at_s`, `until_s` and `told_to_s` count
     from the first counted query, as `at_s` of the scenario does, and so does the `worst` stretch; `until_s` is null
     where the event has no end, or the run ended first. In order of time. For the rest see `service_levels.around`.
+    `unmet` are the limits that the whole run breaks, as its `slo` has them: whether or not an event is told to.
     """
     begin_s = first_counted_s(run.load)
     at = [float(run.changed_s[event.first]) for event in events]
@@ -62,15 +64,21 @@ def failures_document(scenario: Scenario, run: FleetRun, outcome: Outcome, event
         "lost": int((run.why_failed[counted] == LOST).sum()),
         "retried": int(run.retried[counted].sum()),
         "lost_tokens": int(run.lost_tokens.sum()),
+        "unmet": [check.as_dict() for check in outcome.checks if not check.met],
         "events": rows,
     }
 
 
-def unended_warnings(run: FleetRun, events: list[Event]) -> list[str]:
-    """A line for each event that should have ended and had not when the run did: what it leaves behind was not seen."""
+def unended_warnings(run: FleetRun, events: list[Event], demand: Demand = "open") -> list[str]:
+    """A line for each event that should have ended and had not when the run did: what it leaves behind was not seen.
+
+    Only a run of open `demand` has a length that can be asked for.
+    """
+    longer = f"more of traffic.arrivals.{demand}.requests" if demand in ("closed", "offline") else "a longer trace"
+    longer = "a longer run (--duration)" if demand == "open" else longer
     return [
         f"{event.key}: the {event.what.replace('_', ' ')} was not over when the run ended: what comes after it was not "
-        "simulated; a longer run (--duration) shows it"
+        f"simulated; {longer} shows it"
         for event in events
         if event.ends and not np.isfinite(_ended_s(run, event))
     ]

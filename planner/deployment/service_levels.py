@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.scenario import Scenario
-from planner.simulation.fleet_record import FleetRun
+from planner.simulation.fleet_record import LOST, FleetRun
 from planner.simulation.limits import good_queries, held_among, stretches
 from planner.simulation.outcome import Latencies, Outcome
 from planner.simulation.quantiles import quantile
@@ -38,13 +38,15 @@ class Span(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """The counted queries [Q] by when they arrived and ended: see `groups_of`."""
+    """The counted queries [Q] by when they arrived and ended, and of what these groups fall short: see `groups_of`."""
 
     before: Mask
     during: Mask
     in_hand: Mask
     under_way: Mask
     after: Mask
+    shared: Mask
+    censored: bool
 
 
 def around(scenario: Scenario, run: FleetRun, outcome: Outcome, span: Span, met: I64) -> dict[str, Any]:
@@ -57,31 +59,43 @@ def around(scenario: Scenario, run: FleetRun, outcome: Outcome, span: Span, met:
     arrived_s, groups = run.arrival_s[counted], groups_of(run, span, met)
     rows = windows_of(scenario.slo, outcome.latencies, run, groups, met)
     came = groups.during & (arrived_s >= span.begins_s) | groups.after
-    return rows | worst_stretch(scenario.slo, outcome.latencies, arrived_s, (groups.before, came), span.begins_s)
+    told = worst_stretch(scenario.slo, outcome.latencies, arrived_s, groups.before, came, span.begins_s, groups.shared)
+    return rows | told
 
 
 def groups_of(run: FleetRun, span: Span, met: I64) -> Groups:
-    """Who arrived when, and who was neither: under way as the event began.
+    """Who arrived when, and who was under way as the event began.
 
-    - before: arrived from `from_s` on, and had ended when the event began.
+    - before: arrived from `from_s` on, and before the oldest query of that time that the event met: see below.
     - in_hand: of these the event lost or sent again a call. Their waits are what they are however large the fleet is.
     - under_way: the others that were not over yet. They met the event in part, and long answers are many among them.
     - during: arrived from its begin to its end, and those in hand. An event without end lasts to the last query.
     - after: arrived later.
+    - shared: all who came before `upto_s` and were not over at it, or lost at it: they met the next event too.
 
-    Of the last three only those that had ended at `upto_s`: the rest met the next event, and are under way there.
+    Who belongs to an event hangs on the arrival alone: up to `upto_s`, however late the end. To ask for the end as well
+    would drop the slowest, which are what the event did, and would keep short answers rather than long ones. Hence
+    `before`, too, is not whoever was over: of the last who came before an event those are the quick ones. It stops at
+    the first arrival from `from_s` on that was not over, so nobody who came up to there is missing. Where that leaves
+    fewer than `LEAST_STRETCH` it has whoever was over by then, and is `censored` if somebody was not. Of events at one
+    instant only the last has more than its `in_hand`.
     """
     counted = slice(run.load.warmup, None)
     arrived_s, ended_s = run.arrival_s[counted], run.ended_s[counted]
-    hit = met > 0
-    earlier, own = (arrived_s < span.begins_s) & ~hit, ended_s <= span.upto_s
-    over = ended_s <= span.begins_s
+    hit, lost, alone = met > 0, run.why_failed[counted] == LOST, span.upto_s > span.begins_s
+    earlier, over = arrived_s < span.begins_s, ended_s <= span.begins_s
+    there, own = earlier & (arrived_s >= span.from_s), (arrived_s < span.upto_s) & alone
+    missing = there & (~over | hit)
+    before = there & (arrived_s < arrived_s[missing].min(initial=np.inf))
+    censored = bool(missing.any()) and int(before.sum()) < LEAST_STRETCH
     return Groups(
-        before=earlier & over & (arrived_s >= span.from_s),
+        before=there & ~missing if censored else before,
         during=((arrived_s >= span.begins_s) & (arrived_s < span.ends_s) | hit) & own,
         in_hand=hit,
-        under_way=earlier & ~over & own,
+        under_way=earlier & ~hit & ~over & own,
         after=(arrived_s >= span.ends_s) & own,
+        shared=(arrived_s < span.upto_s) & ((ended_s > span.upto_s) | lost & (ended_s == span.upto_s)),
+        censored=censored,
     )
 
 
@@ -95,13 +109,21 @@ def met_by(run: FleetRun, first: int, last: int) -> I64:
 def windows_of(
     limits: tuple[Limit, ...], latencies: Latencies, run: FleetRun, groups: Groups, met: I64
 ) -> dict[str, Any]:
-    """A row of `window` for each group; of those in hand `retried` is what this event alone sent again."""
+    """A row of `window` for each group; of those in hand `retried` is what this event alone sent again.
+
+    `before` says whether it is `censored`, the others how many of them are `shared` with the next event.
+    """
     retried = run.retried[run.load.warmup :]
     own = met if run.control.retry else np.zeros_like(met)
-    return {
-        name: window(limits, latencies, own if name == "in_hand" else retried, among)
-        for name, among in groups._asdict().items()
-    }
+    rows: dict[str, Any] = {"before": window(limits, latencies, retried, groups.before)}
+    if rows["before"] is not None:
+        rows["before"]["censored"] = groups.censored
+    for name in ("during", "in_hand", "under_way", "after"):
+        among = getattr(groups, name)
+        rows[name] = window(limits, latencies, own if name == "in_hand" else retried, among)
+        if rows[name] is not None:
+            rows[name]["shared"] = int((among & groups.shared).sum())
+    return rows
 
 
 def window(limits: tuple[Limit, ...], latencies: Latencies, retried: I64, among: Mask) -> dict[str, Any] | None:
@@ -123,24 +145,30 @@ def window(limits: tuple[Limit, ...], latencies: Latencies, retried: I64, among:
 
 
 def worst_stretch(
-    limits: tuple[Limit, ...], latencies: Latencies, arrived_s: F64, among: tuple[Mask, Mask], begins_s: float
+    limits: tuple[Limit, ...],
+    latencies: Latencies,
+    arrived_s: F64,
+    earlier: Mask,
+    came: Mask,
+    begins_s: float,
+    shared: Mask | None = None,
 ) -> dict[str, Any]:
     """The successive queries, from an event on, that come nearest to their limits or furthest beyond them.
 
-    `among` are those before the event, and those from it on, [Q] each.
+    `earlier` [Q] are those before the event, `came` those from it on, `shared` those who met the next event as well.
 
-    - `worst`: {from_s, to_s, queries, limits, beyond_chance}: when the first and the last of them arrived, in seconds
-      after `begins_s`; each limit by their own statistic; whether one is exceeded by more than `CHANCE` standard
-      deviations of that statistic over the stretches before the event, since in a long run one of many is bad by
-      chance. That is None where one is exceeded and fewer than `LEAST_BEFORE` stretches came before. No `worst` without
-      limits, or where nobody arrived.
+    - `worst`: {from_s, to_s, queries, shared, limits, beyond_chance}: when the first and the last of them arrived, in
+      seconds after `begins_s`; whether some of them are shared; each limit by their own statistic; whether one is
+      exceeded by more than `CHANCE` standard deviations of that statistic over the stretches before the event, since in
+      a long run one of many is bad by chance. That is None where one is exceeded and fewer than `LEAST_BEFORE`
+      stretches came before. No `worst` without limits, or where nobody arrived.
     - `recovered_s`: when, after the worst one, the first stretch begins that holds every limit, in seconds after
       `begins_s`; None where the worst holds them too, and where none does up to the next event.
     - `held_before`: whether every stretch before the event held them; None where nobody arrived then.
 
     A stretch has as many queries as leave `BEYOND` of them above the strictest percentile.
     """
-    before, order = (in_order(which, arrived_s) for which in among)
+    before, order = (in_order(which, arrived_s) for which in (earlier, came))
     if not limits or len(order) == 0:
         return {"worst": None, "recovered_s": None, "held_before": None}
     limits_ms = np.array([[limit.limit_ms] for limit in limits])
@@ -158,6 +186,7 @@ def worst_stretch(
         "from_s": float(arrived_s[those[0]]) - begins_s,
         "to_s": float(arrived_s[those[-1]]) - begins_s,
         "queries": len(those),
+        "shared": shared is not None and bool(shared[those].any()),
         "limits": [held_among(limit, only(latencies, those)).as_dict() for limit in limits],
         "beyond_chance": _beyond_chance(reached_ms[:, k] - limits_ms[:, 0], earlier_ms),
     }

@@ -191,7 +191,7 @@ def _through_failures(
     settled = settled_s(through, events) if scenario.demand == "open" else None
     outcome = summarise(through, scenario.slo, steady=False, settled_s=settled)
     told = failures_document(scenario, through, outcome, events)
-    return fleet, outcome, told, unended_warnings(through, events)
+    return fleet, outcome, told, unended_warnings(through, events, scenario.demand)
 
 
 def _last_counted_s(load: Load) -> float:

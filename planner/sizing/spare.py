@@ -16,14 +16,13 @@ from planner.deployment.service_levels import Groups, Span, groups_of, in_order,
 from planner.scenario import Scenario
 from planner.simulation.fleet import FleetRun, without_cooldown
 from planner.simulation.limits import Check, held_gaps, held_settling, windows_around
-from planner.simulation.load import Load, as_far_as
+from planner.simulation.load import Load
 from planner.simulation.outcome import Outcome, served, summarise
 from planner.simulation.service import only
 from planner.specs import Limit
 
 Verdict = Literal["holds", "fails", "undecided"]
 BEFORE = 10  # the spare replicas stop after one in so many parts of the time in which a run's counted queries come
-FIRST = 2  # one in so many of the counted queries is run at first; where these do not hold the limits, all
 SETTLING = 1  # batches after the stop that are no chance
 
 
@@ -44,9 +43,8 @@ def spare_proof(
     Judged are the queries that arrive after the stop, however many the run has: each limit by the 95 % batch-means
     interval of its statistic, an ITL limit by the gaps after the stop. The spread is that of the batches after the
     first, the stop being no chance. `verdict` is "holds" where every upper end is within its limit, "fails" where a
-    lower end is not or the backlog grows, else "undecided": then `slo_met_after` is None. Half of the load's queries
-    are run, and unless they hold the limits all of them: what the stop does for a while weighs less in a longer run, so
-    it may turn a "fails" into "holds" but not the other way round, chance apart. Sessions cannot be cut in half.
+    lower end is not or the backlog grows, else "undecided": then `slo_met_after` is None. All of the load is run, once:
+    a part of it that holds a limit is the weaker evidence, and to stop at the first that does would lean to "holds".
 
     Those that the stop cut off (`in_hand`) and those under way elsewhere (`under_way`) are told apart and not judged:
     their share would hang on the length of the run. `worst` and `recovered_s` say what the moment of the stop does.
@@ -60,10 +58,7 @@ def spare_proof(
     if not spare or scenario.demand != "open" or deployment.candidate.options.data_parallel_size > 1:
         return None
     length = Length(load.queries - load.warmup - load.cooldown, load.warmup, load.cooldown)
-    first = shortened(load, length.counted // FIRST)
-    tried = _tried(deployment, scenario, first, replicas, seed)
-    if not tried.holds and first is not load:
-        tried = _tried(deployment, scenario, load, replicas, seed)
+    tried = _tried(deployment, scenario, load, replicas, seed)
     seeds, of = [seed], seed
     for other in other_seeds(seed) if tried.near else ():
         if not tried.holds:
@@ -103,7 +98,7 @@ def _tried(deployment: Deployment, scenario: Scenario, load: Load, replicas: int
         "after": (rows["during"] or {"queries": 0}) | {"limits": after},
         "in_hand": rows["in_hand"],
         "under_way": rows["under_way"],
-        **worst_stretch(scenario.slo, outcome.latencies, arrived_s, (came.before, came.during), stop_s),
+        **worst_stretch(scenario.slo, outcome.latencies, arrived_s, came.before, came.during, stop_s),
     }
     return _Tried(proof, pause is not None and pause.near)
 
@@ -145,8 +140,3 @@ def verdict_of(check: Check) -> Verdict:
 
 def _worst(verdicts: list[Verdict]) -> Verdict:
     return next((verdict for verdict in ("fails", "undecided") if verdict in verdicts), "holds")
-
-
-def shortened(load: Load, counted: int) -> Load:
-    """`load` as if only so many queries of it were counted, with as many before and after them; sessions stay whole."""
-    return load if load.follows is not None else as_far_as(load, load.warmup + counted + load.cooldown)

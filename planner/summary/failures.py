@@ -26,15 +26,23 @@ def event_words(event: Document) -> str:
 
 
 def failure_sentence(failures: Document) -> str:
-    """Which events a fleet did not come through, with the worst that they did to which limit; "" of none."""
+    """Which events a fleet did not come through, with the worst that they did to which limit.
+
+    A limit that the whole run breaks, and that no event is told to, is named as that; "" where nothing is broken.
+    """
     events = failures.get("events") or []
-    return " ".join(text for event in events if (text := _broke(event, events)))
+    told = {event["key"]: text for event in events if (text := _broke(event, events))}
+    named = {limit["key"] for event in events if event["key"] in told for limit in _unmet(event)}
+    rest = [limit for limit in failures.get("unmet") or [] if limit["key"] not in named]
+    whole = [f"Does NOT hold over the whole run: {_over(rest)}, told apart by no event."] if rest else []
+    return " ".join([*told.values(), *whole])
 
 
 def failure_lines(failures: Document) -> list[str]:
     """Each event with the service levels before, during and after it, and its worst moment; nothing without failures.
 
-    Columns are the limits' own statistics (of an ITL limit the TPOT's), or percentiles where nothing is judged.
+    Columns are the limits' own statistics (of an ITL limit the TPOT's), or percentiles where nothing is judged. Of
+    those before an event "in part" says that the slow are missing.
     """
     if not failures:
         return []
@@ -49,14 +57,15 @@ def failure_lines(failures: Document) -> list[str]:
         name = f"{event_words(event)}, {number(event['at_s'])} s to {end}"
         told = [when for when in _ROWS if event.get(when)]
         for when in told:
-            rows.append([name if when == told[0] else "", _WHEN.get(when, when), *_cells(event[when], keys)])
+            who = "before, in part" if when == "before" and event[when].get("censored") else _WHEN.get(when, when)
+            rows.append([name if when == told[0] else "", who, *_cells(event[when], keys)])
     again = failures.get("retried") or 0
     said = f"{plural(again, 'request')} began again on another replica"
     said += f", {plural(failures.get('lost') or 0, 'query')} lost with a replica (both: in hand); work thrown away: "
     said += f"{number(failures.get('lost_tokens') or 0)} tokens."
     lines = table(rows, "<<>>" + ">" * len(heads) + "><")
     for event in events:
-        for text in (_worst(event), _overlap(event, events)):
+        for text in (_worst(event, events), _overlap(event, events)):
             lines += paragraph(text, "  ", "    ")
     return [*lines, *paragraph(said, "  ")]
 
@@ -80,9 +89,17 @@ def spare_lines(proof: Document) -> list[str]:
         verdict = {"fails": "FAILS"}.get(limit["verdict"], limit["verdict"])
         rows.append([limit_name(limit["key"]), f"≤ {milliseconds(limit['limit_ms'])}", *shown, verdict])
     lines = [*paragraph(said), *table(rows, "<>>>><"), *paragraph(_cut_off(proof), "  ", "    ")]
-    if broken := _broken(proof):
-        lines += paragraph(f"Soon after the stop: {broken}; {_recovery(proof)}.", "  ", "    ")
-    return lines
+    return [*lines, *paragraph(_worst_after_stop(proof), "  ", "    ")]
+
+
+def _worst_after_stop(proof: Document) -> str:
+    """The stretch after the stop that breaks the limits furthest, and when; "" where chance alone may have done it."""
+    worst = proof.get("worst") or {}
+    broken = _broken(proof) if worst.get("beyond_chance") or proof.get("verdict") == "fails" else ""
+    if not broken:
+        return ""
+    when = f"Who came from {_seconds(worst['from_s'])} to {_seconds(worst['to_s'])} after the stop"
+    return f"{when}: {broken}; {_recovery(proof)}."
 
 
 def _cut_off(proof: Document) -> str:
@@ -133,6 +150,7 @@ def _broke(event: Document, events: list[Document]) -> str:
     others = [event_words(other) for other in events if other.get("key") in (event.get("within") or [])]
     said = [f"with {' and '.join(others)} under way"] if others else []
     said += ["nor just before it"] if event.get("held_before") is False else []
+    said += [shared] if (shared := _shared(event, events)) else []
     beside = f" ({'; '.join(said)})" if said else ""
     since = f"from {event_words(event)} at {number(event['at_s'])} s on{beside}"
     return f"Does NOT hold {since}: {broken}, {_recovery(event)}."
@@ -144,14 +162,34 @@ def _broken(event: Document) -> str:
     "p99 TTFT 2,310 ms over 1,000 ms in the worst 1,000 queries", and so where too few came before it to tell chance.
     """
     worst = event.get("worst") or {}
-    unmet = [limit for limit in worst.get("limits") or [] if limit.get("met") is False]
+    unmet = _unmet(event)
     spans = [event[when].get("limits") or [] for when in ("during", "after") if event.get(when)]
     over_all = any(limit.get("met") is False for limits in spans for limit in limits)
     if not unmet or not (worst.get("beyond_chance") is not False or over_all):
         return ""
-    said = [f"{_statistic(limit)} {_value(limit)} over {milliseconds(limit['limit_ms'])}" for limit in unmet]
     doubt = " (too few came before it to say whether by chance)" if worst.get("beyond_chance") is None else ""
-    return f"{' and '.join(said)} in the worst {plural(worst['queries'], 'query')}{doubt}"
+    return f"{_over(unmet)} in the worst {plural(worst['queries'], 'query')}{doubt}"
+
+
+def _unmet(event: Document) -> list[Document]:
+    """The limits that an event's worst stretch breaks, by chance or not."""
+    return [limit for limit in (event.get("worst") or {}).get("limits") or [] if limit.get("met") is False]
+
+
+def _over(unmet: list[Document]) -> str:
+    return " and ".join(f"{_statistic(row)} {_value(row)} over {milliseconds(row['limit_ms'])}" for row in unmet)
+
+
+def _shared(event: Document, events: list[Document]) -> str:
+    """ "in part under stop of 1 replica at 75 s", where an event's worst stretch met the next one too; "" if not."""
+    if not (event.get("worst") or {}).get("shared") or event.get("told_to_s") is None:
+        return ""
+    following = [event_words(other) for other in events if other["at_s"] == event.get("told_to_s")]
+    return f"in part under {' and '.join(following) or 'the next event'} at {number(event['told_to_s'])} s"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{number(round(seconds, 1))} s"
 
 
 def _statistic(limit: Document) -> str:
@@ -167,19 +205,19 @@ def _value(limit: Document) -> str:
 def _recovery(event: Document) -> str:
     after_s = event.get("recovered_s")
     if after_s is not None:
-        return f"recovered after {number(round(after_s, 1))} s"
+        return f"recovered after {_seconds(after_s)}"
     upto_s = event.get("told_to_s")
     return "not recovered from" if upto_s is None else f"not recovered from by {number(upto_s)} s, the next event"
 
 
-def _worst(event: Document) -> str:
+def _worst(event: Document, events: list[Document]) -> str:
     """When the worst was, and what is judged of it; "" where nothing broke, or nothing is judged."""
     broken = _broken(event)
     if not broken:
         return ""
     worst = event["worst"]
-    begin_s, end_s = worst["from_s"], worst["to_s"]
-    when = f"who came from {number(round(begin_s, 1))} s to {number(round(end_s, 1))} s"
+    when = f"who came from {_seconds(worst['from_s'])} to {_seconds(worst['to_s'])}"
+    when += f", {shared}" if (shared := _shared(event, events)) else ""
     return f"{capitalised(event_words(event))} at {number(event['at_s'])} s: {broken} ({when}), {_recovery(event)}."
 
 
