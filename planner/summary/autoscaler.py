@@ -8,9 +8,9 @@ from planner.summary.currency import both, currency_of
 from planner.summary.day_facts import few_words
 from planner.summary.layout import bars, facts, paragraph, section, table
 from planner.summary.words import number, percent, plural
+from planner.units import HOURS_PER_DAY
 
 Document = dict[str, Any]
-DAY_HOURS = 24
 MOST_TOLD = 5
 
 
@@ -40,7 +40,7 @@ def scaled_lines(document: Document) -> list[str]:
         return []
     rows = []
     for name, key in (("load", "rate_qps"), ("replicas", "paid_replicas")):
-        values = [hour.get(key) for hour in hours[:DAY_HOURS]]
+        values = [hour.get(key) for hour in hours[:HOURS_PER_DAY]]
         if None in values:
             continue
         unit = " queries/s" if key == "rate_qps" else " paid for"
@@ -106,5 +106,5 @@ def _missed(scaled: Document) -> list[Document]:
 
 
 def _when(hour: Document, hours: int) -> str:
-    clock = f"{hour['hour'] % DAY_HOURS:02d}:00"
-    return clock if hours <= DAY_HOURS else f"day {hour['hour'] // DAY_HOURS + 1}, {clock}"
+    clock = f"{hour['hour'] % HOURS_PER_DAY:02d}:00"
+    return clock if hours <= HOURS_PER_DAY else f"day {hour['hour'] // HOURS_PER_DAY + 1}, {clock}"
