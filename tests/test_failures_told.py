@@ -19,16 +19,9 @@ from planner.simulation.load import Load
 from planner.simulation.operations import Change, Control
 from planner.specs import SchedulerConfig
 from planner.summary.failures import failure_sentence
+from tests.failing_fleets import LONG_ANSWERS
 
-SCENARIO = {
-    "version": 1,
-    "model": "llama-3.1-8b",
-    "hardware": "h100-sxm-80gb",
-    "traffic": {"peak_qps": 12},
-    "query": {"stages": [{"name": "answer", "prompt_tokens": 500, "output_tokens": 300}]},
-    "slo": {"p99_e2e_ms": "<=60000"},
-    "fleet": {"replicas": 3, "spare_replicas": 2, "retry": False},
-}
+SCENARIO = LONG_ANSWERS | {"fleet": {"replicas": 3, "spare_replicas": 2, "retry": False}}
 
 
 def test_whoever_waits_when_nobody_is_left_is_lost():

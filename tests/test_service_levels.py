@@ -14,18 +14,10 @@ from planner.simulation.outcome import Latencies
 from planner.simulation.service import only
 from planner.specs import Limit
 from planner.summary.failures import failure_lines, failure_sentence
+from tests.failing_fleets import SHORT_ANSWERS
 
 P95 = Limit("ttft", "p95", 95.0, 100.0)
-SCENARIO = {
-    "version": 1,
-    "model": "llama-3.1-8b",
-    "hardware": "h100-sxm-80gb",
-    "engine": {"quantization": "fp8", "max_model_len": 4096},
-    "traffic": {"peak_qps": 40},
-    "query": {"stages": [{"name": "answer", "prompt_tokens": 1200, "output_tokens": 200}]},
-    "slo": {"p95_ttft_ms": "<=1000"},
-    "fleet": {"replicas": 3},
-}
+SCENARIO = SHORT_ANSWERS
 
 
 def latencies(ttft_ms: list[float] | np.ndarray) -> Latencies:

@@ -19,17 +19,10 @@ from planner.sizing import spare
 from planner.sizing.spare import spare_proof, verdict_of
 from planner.specs import Limit
 from planner.summary.failures import spare_lines
+from tests.failing_fleets import LONG_ANSWERS
 
 SESSIONS = Path(__file__).parents[1] / "examples" / "routing-sessions.yaml"
-SCENARIO = {
-    "version": 1,
-    "model": "llama-3.1-8b",
-    "hardware": "h100-sxm-80gb",
-    "traffic": {"peak_qps": 12},
-    "query": {"stages": [{"name": "answer", "prompt_tokens": 500, "output_tokens": 300}]},
-    "slo": {"p99_e2e_ms": "<=60000"},
-    "fleet": {"replicas": 3, "spare_replicas": 1},
-}
+SCENARIO = LONG_ANSWERS
 STEADY = SCENARIO | {
     "engine": {"quantization": "fp8", "max_model_len": 8192},
     "traffic": {"peak_qps": 60},
